@@ -1,0 +1,15 @@
+"""lt_spark: recommendations in which the long tail reaches the people who want it."""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+_LAZY = {"run": "lt_spark.pipeline", "plan": "lt_spark.pipeline", "load_config": "lt_spark.core.config_files"}
+__all__ = ["__version__", "load_config", "plan", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public functions at first use, so that ``lt-spark --help`` starts without Spark."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'lt_spark' has no attribute {name!r}")

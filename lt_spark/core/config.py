@@ -1,0 +1,346 @@
+"""The configuration: one frozen section a stage. conf/base.yaml explains each key for people."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, and a key that it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CoreConfig(Section):
+    """What every stage shares."""
+
+    seed: int = Field(42, ge=0)
+    """Seed of every hash, sample and random start."""
+    max_driver_bytes: int = Field(256_000_000, ge=1_000_000)
+    """Above this estimate nothing is collected to the driver or broadcast; bytes."""
+
+
+class TablesConfig(Section):
+    """Where the Delta tables live."""
+
+    root: str = "warehouse"
+    """Folder or URI under which each table has its path; used when ``catalog`` is empty."""
+    catalog: str = ""
+    """Catalog of three-level names (``main`` for ``main.silver.items``); empty: paths under ``root``."""
+    silver_schema: str = "silver"
+    """Schema (or folder) of the working tables."""
+    gold_schema: str = "gold"
+    """Schema (or folder) of the published tables."""
+
+
+class FilesConfig(Section):
+    """Where what is not a table lives: exports, models, reports."""
+
+    root: str = "warehouse/files"
+    """Folder or URI that the driver and every executor can read and write."""
+
+
+class RunConfig(Section):
+    """How a run behaves."""
+
+    lock_stale_after_s: float = Field(900.0, gt=0)
+    """A lock whose owner gave no sign of life for so long is taken over; seconds."""
+
+
+FileFormat = Literal["auto", "csv", "jsonl", "parquet", "delta", "table"]
+TimeFormat = Literal["auto", "s", "ms", "us", "iso", "order"]
+
+
+class SourceFile(Section):
+    """A source file, folder or table and how to read it."""
+
+    path: str = ""
+    """File, folder, glob, Delta folder or table name."""
+    format: FileFormat = "auto"
+    """``auto`` goes by the file's ending."""
+    encoding: str = "utf-8"
+    """A Python codec name, such as utf-8, latin-1, cp1252, gbk."""
+    separator: str = ","
+    """Between fields of a CSV file; may have several characters (``::``)."""
+    header: bool = True
+    """Whether a CSV file's first record names its columns; without one they are called ``0``, ``1``, ..."""
+    quote: str = '"'
+    """The quote character of a CSV file; empty: quotes mean nothing."""
+    where: str = ""
+    """Keep only rows for which this condition holds (SQL comparison syntax over the file's columns)."""
+
+
+class InteractionColumns(Section):
+    """Which column of the interactions source is what; an empty name: there is none."""
+
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str = "timestamp"
+    """Time of the event, or its position (see ``time_format``); empty: the order of the file."""
+    event_type: str = ""
+    value: str = ""
+    """Rating, quantity or seconds watched."""
+
+
+class InteractionsSource(SourceFile):
+    """The log: what users did."""
+
+    columns: InteractionColumns = InteractionColumns()
+    time_format: TimeFormat = "auto"
+    """``auto``: ISO text or epoch seconds, milliseconds, microseconds by size; values under 10^8: an order only."""
+    since_days: float | None = Field(None, gt=0)
+    """Keep only events of the last so many days before the newest event."""
+    event_weights: dict[str, float] = Field(default_factory=dict)
+    """Confidence by event type, such as ``{view: 1, cart: 3, buy: 5}``; a type not named is refused when set."""
+    min_value: float | None = None
+    """Keep only events whose value is at least this (a rating threshold)."""
+
+
+class ItemColumns(Section):
+    """Which column of the items source is what; an empty name: there is none."""
+
+    item: str = "item_id"
+    title: str = "title"
+    text: tuple[str, ...] = ()
+    """Further text columns, kept as the item's attributes."""
+    is_available: str = ""
+    available_from: str = ""
+    available_until: str = ""
+
+
+class ItemsSource(SourceFile):
+    """The catalogue: what the items are. An empty path: the catalogue is the items of the log, without text."""
+
+    columns: ItemColumns = ItemColumns()
+
+
+class SourceConfig(Section):
+    """The two tables that lt_spark reads."""
+
+    interactions: InteractionsSource = InteractionsSource()
+    items: ItemsSource = ItemsSource()
+
+
+class CleanConfig(Section):
+    """Cleaning of the log and the catalogue."""
+
+    max_rejected_share: float = Field(0.05, ge=0, le=1)
+    """More refused rows of a source than this share stop the run."""
+    max_events_per_user: int = Field(20_000, ge=1)
+    """A user above this is a bot: only the newest so many events are kept."""
+    max_future_days: float = Field(1.0, ge=0)
+    """An event later than now by more than this is refused; days."""
+    min_year: int = Field(1990, ge=1900)
+    """An event before this year is refused."""
+    max_title_chars: int = Field(2_000, ge=10)
+    """A longer title or attribute is cut to this length, counted; characters."""
+
+
+class SplitConfig(Section):
+    """Train, valid and test."""
+
+    method: Literal["leave_last_out", "time", "cold_items"] = "leave_last_out"
+    """Last event of each user, one cut date for all, or whole items held out."""
+    min_events: int = Field(3, ge=3)
+    """Users with fewer events stay in train."""
+    valid_share: float = Field(0.1, gt=0, lt=0.5)
+    """Share of events (``time``) or items (``cold_items``) in valid."""
+    test_share: float = Field(0.1, gt=0, lt=0.5)
+    """Share of events (``time``) or items (``cold_items``) in test."""
+
+
+class SegmentConfig(Section):
+    """Head, mid, tail, cold."""
+
+    by: Literal["interaction_share", "item_share", "count"] = "interaction_share"
+    """What ``head`` and ``mid`` measure."""
+    head: float = Field(0.5, gt=0)
+    """Head: the fewest items with this share of interactions; or share of items; or at least so many events."""
+    mid: float = Field(0.8, gt=0)
+    """Mid: up to this share of interactions or items; or at least so many events."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "SegmentConfig":
+        if self.by == "count":
+            if self.mid >= self.head:
+                raise ValueError("segment.mid must be below segment.head when segment.by is count")
+        elif not self.head < self.mid <= 1:
+            raise ValueError("segment.head must be below segment.mid, and segment.mid at most 1")
+        return self
+
+
+class RebalanceConfig(Section):
+    """Weights and copies that let rare items be learnt too."""
+
+    method: Literal["none", "inverse_power", "effective_number", "inverse_propensity"] = "inverse_power"
+    """How an event's weight depends on its item's count."""
+    strength: float = Field(0.3, ge=0, le=1)
+    """Exponent of ``inverse_power``: weight (n_mean / n_i)^strength."""
+    beta: float = Field(0.99, ge=0, lt=1)
+    """``effective_number``: weight (1 - beta) / (1 - beta^n_i)."""
+    gamma: float = Field(0.5, ge=0, le=1)
+    """``inverse_propensity``: propensity (n_i / n_max)^gamma."""
+    min_propensity: float = Field(0.05, gt=0, le=1)
+    """Propensities below are clipped to this."""
+    max_weight: float = Field(10.0, ge=1)
+    """Cap of a weight before it is scaled to mean 1."""
+    head_cap: int | None = Field(None, ge=1)
+    """Keep only the newest so many events of a head item; a user's last event always stays."""
+    tail_copies: float = Field(1.0, ge=1, le=20)
+    """Mean number of copies of a tail item's event (over-sampling)."""
+
+
+class PopularityConfig(Section):
+    """The popularity model."""
+
+    half_life_share: float = Field(0.0, ge=0)
+    """Recency half-life as a share of the log's positions; 0: all events count alike."""
+
+
+class AlsPlainConfig(Section):
+    """Plain MLlib ALS, the baseline of every claim, tuned on valid."""
+
+    ranks: tuple[int, ...] = (64, 128)
+    alphas: tuple[float, ...] = (1.0, 10.0, 40.0)
+    reg_params: tuple[float, ...] = (0.1,)
+    max_iter: int = Field(10, ge=1)
+    n_blocks: int = Field(4, ge=1)
+    checkpoint_interval: int = 10
+    max_tune_events: int = Field(200_000, ge=1)
+    """The grid is fitted on at most so many events, of hashed users."""
+    max_tune_users: int = Field(10_000, ge=1)
+    """NDCG of a grid point is measured on at most so many users."""
+
+    @model_validator(mode="after")
+    def _small_grid(self) -> "AlsPlainConfig":
+        if not 1 <= len(self.ranks) * len(self.alphas) * len(self.reg_params) <= 6:
+            raise ValueError("als_plain.ranks x alphas x reg_params must make 1 to 6 points")
+        return self
+
+
+class AlsConfig(Section):
+    """ALS with the weights of rebalance; what is null is taken from the tuned plain ALS."""
+
+    rank: int | None = Field(None, ge=1)
+    alpha: float | None = Field(None, gt=0)
+    reg_param: float | None = Field(None, ge=0)
+    max_iter: int = Field(10, ge=1)
+    nonnegative: bool = False
+    n_blocks: int = Field(4, ge=1)
+    checkpoint_interval: int = 10
+
+
+class NeighboursConfig(Section):
+    """Item neighbours by co-occurrence, near pairs and the order of events counting more."""
+
+    n_neighbours: int = Field(100, ge=1)
+    """Best neighbours kept an item."""
+    pair_history: int = Field(200, ge=2, le=2_000)
+    """Newest events of a user that make pairs."""
+    max_lag: int = Field(50, ge=1, le=1_000)
+    """Two events make a pair when at most so many positions apart."""
+    lag_power: float = Field(0.5, ge=0, le=3)
+    """A pair counts lag^-lag_power; 0: all pairs alike."""
+    backward: float = Field(0.5, ge=0, le=1)
+    """What a pair counts from the later item to the earlier one; 1: order means nothing."""
+    shrinkage: float = Field(1.0, ge=0)
+    """Similarity times c / (c + shrinkage), c the number of pairs: rare coincidences count less."""
+    max_history: int = Field(50, ge=1)
+    """Newest events of a user that speak for candidates."""
+    decay: float = Field(0.8, gt=0, le=1)
+    """An event counts decay^age, age in positions."""
+
+
+class CandidatesConfig(Section):
+    """Candidates of each model."""
+
+    n: int = Field(100, ge=1, le=1_000)
+    """Best items kept a user and model."""
+
+
+class BlendConfig(Section):
+    """The blend."""
+
+    models: tuple[str, ...] = ("als", "neighbours", "popularity")
+    """Models whose candidates are blended."""
+    n: int = Field(50, ge=1, le=1_000)
+    """Recommendations a user."""
+
+
+class TuneConfig(Section):
+    """Choice of the blend weights on valid."""
+
+    max_users: int = Field(10_000, ge=10)
+    """Users of valid that the search looks at."""
+    k: int = Field(10, ge=1)
+    """NDCG@k is maximised."""
+    tail_importance: float = Field(1.0, ge=0)
+    """The goal is NDCG of all + this x NDCG of the tail."""
+    n_passes: int = Field(3, ge=1)
+    """Passes of the coordinate search."""
+
+
+class EvaluateConfig(Section):
+    """Evaluation."""
+
+    ks: tuple[int, ...] = (5, 10, 20)
+    max_users: int = Field(200_000, ge=1)
+    """Valid and test look at a hash sample of at most so many users."""
+    recommend_seen: bool = False
+    """Whether items that a user knows may be recommended, and count as targets."""
+    n_replicates: int = Field(1_000, ge=100)
+    """Replicates of the Poisson bootstrap."""
+
+
+class GateConfig(Section):
+    """When a variant is accepted (decided on valid only)."""
+
+    max_overall_loss: float = Field(0.02, ge=0, le=1)
+    """The lower 95 % bound of the overall difference must be above minus this share of the baseline."""
+    max_head_loss: float = Field(0.10, ge=0, le=1)
+    """The same for users whose target is head."""
+
+
+class ProduceConfig(Section):
+    """The daily production run."""
+
+    active_days: float | None = Field(None, gt=0)
+    """Users active within so many days before the newest event get recommendations; null: all users."""
+    max_age_days: float = Field(30.0, gt=0)
+    """Accepted settings older than this bring a warning."""
+
+
+class PublishConfig(Section):
+    """The gold tables."""
+
+    default_n: int = Field(50, ge=1)
+    """Recommendations for users without history."""
+    default_tail_share: float = Field(0.3, ge=0, le=1)
+    """Share of mid and tail items among them."""
+    n_similar: int = Field(20, ge=1)
+    """Rows an item in gold.similar_items."""
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    core: CoreConfig = CoreConfig()
+    tables: TablesConfig = TablesConfig()
+    files: FilesConfig = FilesConfig()
+    run: RunConfig = RunConfig()
+    source: SourceConfig = SourceConfig()
+    clean: CleanConfig = CleanConfig()
+    split: SplitConfig = SplitConfig()
+    segment: SegmentConfig = SegmentConfig()
+    rebalance: RebalanceConfig = RebalanceConfig()
+    popularity: PopularityConfig = PopularityConfig()
+    als_plain: AlsPlainConfig = AlsPlainConfig()
+    als: AlsConfig = AlsConfig()
+    neighbours: NeighboursConfig = NeighboursConfig()
+    candidates: CandidatesConfig = CandidatesConfig()
+    tune: TuneConfig = TuneConfig()
+    blend: BlendConfig = BlendConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    gate: GateConfig = GateConfig()
+    produce: ProduceConfig = ProduceConfig()
+    publish: PublishConfig = PublishConfig()

@@ -1,0 +1,193 @@
+"""What a run remembers: stage keys, the log of runs, and the lock."""
+
+import ast
+import hashlib
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from datetime import UTC, datetime
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+from pyspark.sql import Row
+from pyspark.sql import functions as F
+
+from lt_spark.core import tables as t
+from lt_spark.core.config import Config
+from lt_spark.core.errors import RunLockedError, StorageError
+from lt_spark.core.storage import Storage
+
+
+def new_run_id() -> str:
+    """Return a new run id: UTC time and a random tail."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+
+
+@cache
+def code_version(module: str) -> str:
+    """Return a hash of a module's source and of the lt_spark modules that it imports (core's plumbing aside)."""
+    digest = hashlib.sha256()
+    for name in sorted(_imports(module)):
+        digest.update(_source(name).encode())
+    return digest.hexdigest()
+
+
+def stage_key(parts: Any) -> str:
+    """Return a hash of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def done_stages(storage: Storage) -> dict[tuple[str, str], Row]:
+    """Return the newest row of ``silver.stage_runs`` a stage and fold, by (stage, fold); fold '' where it has none."""
+    if not storage.exists(t.STAGE_RUNS):
+        return {}
+    newest = (
+        storage.read(t.STAGE_RUNS)
+        .groupBy("stage", "fold")
+        .agg(F.max_by(F.struct("stage_key", "run_id", "seconds", "rows"), "done_at").alias("newest"))
+        .select("stage", "fold", "newest.*")
+    )
+    # one row a stage and fold
+    return {(row["stage"], row["fold"] or ""): row for row in newest.collect()}
+
+
+def record_stage(
+    storage: Storage, stage: str, fold: str, key: str, seconds: float, rows: dict[str, int], status: str = "done"
+) -> None:
+    """Append to ``silver.runs`` and, for a stage that is done, to ``silver.stage_runs``."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    written = json.dumps(rows, sort_keys=True)
+    spark = storage.spark
+    run = [(storage.run_id, now.date(), stage, fold or None, status, seconds, written, key)]
+    if status == "done":
+        done = [(stage, fold or None, key, storage.run_id, now, seconds, written)]
+        storage.write(t.STAGE_RUNS, spark.createDataFrame(done, t.STAGE_RUNS.schema))
+    storage.write(t.RUNS, spark.createDataFrame(run, t.RUNS.schema))
+
+
+class RunLock:
+    """The lock on a tables root: one row of a Delta table, kept alive while the run lasts.
+
+    A lock is free when its run id is empty, when it is this run's own, when its owner was silent for
+    ``run.lock_stale_after_s``, or when its owner was a process of this host that is gone.
+    """
+
+    def __init__(self, storage: Storage, config: Config) -> None:
+        """Bind the lock to a storage; nothing is taken yet."""
+        self._storage = storage
+        self._stale_after = config.run.lock_stale_after_s
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> "RunLock":
+        """Take the lock.
+
+        Raises:
+            RunLockedError: where another run holds it.
+            StorageError: where the root was written by another schema version.
+        """
+        self._check(self._holder())
+        self._set(self._storage.run_id)
+        holder = self._holder()
+        if holder is None or holder["run_id"] != self._storage.run_id:
+            self._check(holder)
+            raise RunLockedError("the lock was taken by another run at the same moment; start again")
+        self._thread = threading.Thread(target=self._beat, name="lt_spark-lock", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the lock back."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=60)
+        holder = self._holder()
+        if holder is not None and holder["run_id"] == self._storage.run_id:
+            self._set("")
+
+    def _holder(self) -> Row | None:
+        if not self._storage.exists(t.RUN_LOCK):
+            return None
+        return self._storage.read(t.RUN_LOCK).first()
+
+    def _check(self, holder: Row | None) -> None:
+        if holder is None:
+            return
+        if holder["schema_version"] != t.SCHEMA_VERSION:
+            raise StorageError(
+                f"the tables at {self._storage.location(t.RUN_LOCK).rsplit('/', 2)[0]} have schema version "
+                f"{holder['schema_version']}, expected {t.SCHEMA_VERSION}. Set tables.root to a new folder and run "
+                "again (sources are read anew), or install the lt_spark version that wrote them."
+            )
+        silent = time.time() - holder["seen_at"]
+        if holder["run_id"] in ("", self._storage.run_id) or silent > self._stale_after or _is_gone(holder["owner"]):
+            return
+        raise RunLockedError(
+            f"run {holder['run_id']} holds these tables: owner {holder['owner']}, last sign of life {silent:.0f} s "
+            f"ago. Wait for it, give --run-id {holder['run_id']} to take it over, or wait until it is silent for "
+            f"{self._stale_after:.0f} s."
+        )
+
+    def _set(self, run_id: str) -> None:
+        spark = self._storage.spark
+        row = [(run_id, self._owner, time.time(), t.SCHEMA_VERSION)]
+        source = spark.createDataFrame(row, t.RUN_LOCK.schema)
+        merge = self._storage.delta(t.RUN_LOCK).alias("lock").merge(source.alias("new"), F.lit(True))
+        try:
+            merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
+        except Exception as error:
+            if "Concurrent" in type(error).__name__ or "CONCURRENT" in str(error).upper():
+                raise RunLockedError("another run took the lock at the same moment; start again") from error
+            raise
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._stale_after / 4):
+            self._set(self._storage.run_id)
+
+
+def _is_gone(owner: str) -> bool:
+    host, _, pid = owner.rpartition(":")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+@cache
+def _source(module: str) -> str:
+    spec = find_spec(module)
+    loader: Any = spec.loader if spec else None
+    return (loader.get_source(module) or "") if loader is not None else ""
+
+
+def _imports(module: str, seen: frozenset[str] = frozenset()) -> frozenset[str]:
+    if module in seen or not module.startswith("lt_spark.") or module.startswith("lt_spark.core"):
+        return seen
+    seen = seen | {module}
+    for node in ast.walk(ast.parse(_source(module))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                if name.startswith("lt_spark.") and _is_module(name):
+                    seen = _imports(name, seen)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                seen = _imports(alias.name, seen)
+    return seen
+
+
+@cache
+def _is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ModuleNotFoundError, AttributeError):
+        return False

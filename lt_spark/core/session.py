@@ -1,0 +1,151 @@
+"""The Spark session: the submitter's own where there is one, else a quick local one."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from lt_spark.core.config import Config
+from lt_spark.core.errors import LtSparkError
+
+DELTA_PACKAGE = "io.delta:delta-spark_2.13:4.0.1"
+_EXTENSIONS = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+LOCAL_DEFAULTS = {
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.memory": "4g",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.sql.shuffle.partitions": "4",
+    # a 50-partition snapshot makes one small Delta read cost seconds
+    "spark.databricks.delta.snapshotPartitions": "1",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.log.level": "ERROR",
+}
+_JAVA_VERSIONS = ("17", "21")
+_DELTA_JARS = ("delta-spark_2.13-4.0.1.jar", "delta-storage-4.0.1.jar", "antlr4-runtime-4.13.1.jar")
+
+
+def start_session(config: Config, app_name: str) -> SparkSession:
+    """Return the active session, the submitter's, or a new local one.
+
+    Settings that belong to the submitter (master, memory, shuffle partitions) are set only when there is neither an
+    active session nor a spark-submit.
+
+    Raises:
+        LtSparkError: where Java or Delta Lake is missing; the message says what to run.
+    """
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        check_delta(active)
+        return active
+    builder: Any = SparkSession.builder.appName(app_name)
+    for name, value in _EXTENSIONS.items():
+        builder = builder.config(name, value)
+    if "PYSPARK_GATEWAY_PORT" in os.environ:  # started by spark-submit
+        spark: SparkSession = builder.getOrCreate()
+    else:
+        _find_java()
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+        # the local settings stand below whatever SPARK_CONF_DIR or PYSPARK_SUBMIT_ARGS say of the master
+        builder = builder.master(os.environ.get("LT_SPARK_MASTER", "local[*]"))
+        for name, value in LOCAL_DEFAULTS.items():
+            builder = builder.config(name, value)
+        jars = local_delta_jars()
+        if jars:
+            builder = builder.config("spark.jars", ",".join(jars))
+        else:
+            from delta import configure_spark_with_delta_pip
+
+            builder = configure_spark_with_delta_pip(builder)
+        spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    check_delta(spark)
+    return spark
+
+
+def describe_job(spark: SparkSession, text: str) -> None:
+    """Set the description that Spark's UI shows beside the coming jobs, where the session allows it."""
+    try:
+        spark.sparkContext.setJobDescription(text)
+    except Exception:  # noqa: BLE001, S110 - Spark Connect has no context; a description is a courtesy
+        return
+
+
+def check_delta(spark: SparkSession) -> None:
+    """Check that Delta Lake is on the class path.
+
+    Raises:
+        LtSparkError: with the command that brings it.
+    """
+    try:
+        jvm: Any = spark.sparkContext._jvm
+    except Exception:  # noqa: BLE001 - Spark Connect: the server's class path is not ours to see
+        return
+    try:
+        jvm.java.lang.Thread.currentThread().getContextClassLoader().loadClass(_EXTENSIONS["spark.sql.extensions"])
+    except Exception as error:  # py4j wraps ClassNotFoundException
+        raise LtSparkError(
+            "Delta Lake is not on Spark's class path. Submit with\n"
+            f"  spark-submit --packages {DELTA_PACKAGE} ...\n"
+            "or, after the local install, with\n"
+            "  spark-submit --properties-file conf/spark-defaults.conf ..."
+        ) from error
+    extensions = spark.conf.get("spark.sql.extensions", "") or ""
+    if "delta" not in extensions.lower() and "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+        settings = "\n".join(f"  --conf {name}={value}" for name, value in _EXTENSIONS.items())
+        raise LtSparkError(f"this Spark session was started without Delta's extension. Start it with\n{settings}")
+
+
+def local_delta_jars() -> list[str]:
+    """Return the Delta jars of the local ivy cache, or nothing where one is missing.
+
+    Naming the files skips the resolution that ``--packages`` makes at each start.
+    """
+    for cache in sorted(Path.home().glob(".ivy2*/jars")):
+        found = [next(iter(cache.glob(f"*{name}")), None) for name in _DELTA_JARS]
+        if all(found):
+            return [str(path) for path in found]
+    return []
+
+
+def _find_java() -> None:
+    """Use the Java runtime that ``make install`` put beside this Python, else that of JAVA_HOME, else the PATH's.
+
+    Raises:
+        LtSparkError: where there is none, or it is neither Java 17 nor 21.
+    """
+    bundled = Path(sys.prefix) / "java"
+    if (bundled / "bin" / "java").exists():
+        os.environ["JAVA_HOME"] = str(bundled)
+        return
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=str(Path(home) / "bin") if home else None)
+    where = f"JAVA_HOME ({home})" if home else "the PATH"
+    found = _java_version(java) if java else "no java"
+    if found.split(".")[0].split("-")[0] not in _JAVA_VERSIONS:
+        raise LtSparkError(
+            f"{where}: expected Java {' or '.join(_JAVA_VERSIONS)}, which Spark 4.0 needs, found {found}. Install Java "
+            "17 or 21 (`apt-get install openjdk-17-jre-headless`, `brew install openjdk@17`), or run `make install`, "
+            "which brings one."
+        )
+
+
+def _java_version(java: str) -> str:
+    """Return what `java -version` says, such as ``17.0.9``."""
+    try:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)  # noqa: S603
+    except OSError as error:
+        return f"{java}, which does not run ({error.strerror})"
+    version = re.search(r'version "([^"]+)"', said.stderr + said.stdout)
+    return version[1] if version else f"{java}, which names no version"

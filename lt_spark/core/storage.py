@@ -1,0 +1,207 @@
+"""All reading and writing of Delta tables and of the files beside them."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from delta.tables import DeltaTable
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, Observation, SparkSession
+from pyspark.sql import functions as F
+
+from lt_spark.core import tables as t
+from lt_spark.core.config import Config
+from lt_spark.core.errors import StorageError
+from lt_spark.core.names import table_name
+
+_PROPERTIES = {
+    "delta.enableDeletionVectors": "false",
+    "delta.checkpointPolicy": "classic",
+    "delta.columnMapping.mode": "none",
+}
+_MARKER = "_lt_spark_scratch"
+
+
+class Storage:
+    """Delta tables under a root or in a catalog, and scratch folders under ``files.root``.
+
+    Every write is one Delta transaction. Tables keep reader protocol 1 (no deletion vectors, no column mapping), so
+    that delta-rs, DuckDB and old Spark read them.
+    """
+
+    def __init__(self, spark: SparkSession, config: Config, run_id: str = "") -> None:
+        """Bind the storage to a session and a configuration; ``run_id`` goes into each commit's metadata."""
+        self.spark = spark
+        self.run_id = run_id
+        self._tables = config.tables
+        self._root = absolute(config.tables.root)
+        self._files_root = absolute(config.files.root)
+        self._created: set[str] = set()
+
+    def location(self, table: t.Table) -> str:
+        """Return the table's path, or its quoted three-level name in catalog mode."""
+        schema = self._tables.silver_schema if table.layer == "silver" else self._tables.gold_schema
+        if self._tables.catalog:
+            return table_name(self._tables.catalog, schema, table.name)
+        return f"{self._root}/{schema}/{table.name}"
+
+    def exists(self, table: t.Table) -> bool:
+        """Tell whether the table is there."""
+        if self._tables.catalog:
+            return self.spark.catalog.tableExists(self.location(table))
+        return DeltaTable.isDeltaTable(self.spark, self.location(table))
+
+    def read(self, table: t.Table, fold: str | None = None) -> DataFrame:
+        """Read a table, or one fold of it.
+
+        Raises:
+            StorageError: where it is not there, or its columns are not those of this version.
+        """
+        try:
+            if self._tables.catalog:
+                rows = self.spark.read.table(self.location(table))
+            else:
+                rows = self.spark.read.format("delta").load(self.location(table))
+            found = rows.columns
+        except AnalysisException as error:
+            if "protocol" in str(error).lower():
+                raise StorageError(
+                    f"{table.full_name} at {self.location(table)} needs a newer Delta reader than this session has. "
+                    f"Upgrade delta-spark, or choose another tables.root."
+                ) from error
+            raise StorageError(
+                f"{table.full_name} is not at {self.location(table)}. Run the stage that writes it first: "
+                f"`lt-spark stages` names it."
+            ) from error
+        if found != table.column_names:
+            raise StorageError(
+                f"{table.full_name} at {self.location(table)} has other columns than this version writes: expected "
+                f"{table.column_names}, found {found}. Set tables.root to a new folder, or move the old one away."
+            )
+        return rows if fold is None or not table.folded else rows.where(F.col("fold") == fold)
+
+    def read_or_empty(self, table: t.Table, fold: str | None = None) -> DataFrame:
+        """Read a table, or an empty one of its schema where it is not there yet."""
+        if self.exists(table):
+            return self.read(table, fold)
+        return self.spark.createDataFrame([], table.schema)
+
+    def write(self, table: t.Table, rows: DataFrame, fold: str | None = None, stage_key: str = "") -> int:
+        """Write a table in one transaction and return the number of rows written.
+
+        A table with folds has the rows of ``fold`` replaced; a table that grows by run is appended to; any other is
+        replaced whole.
+
+        Raises:
+            StorageError: where a column is missing, or a folded table is written without a fold.
+        """
+        missing = sorted(set(table.column_names) - set(rows.columns))
+        if missing:
+            raise StorageError(f"{table.full_name} cannot be written: columns {missing} are missing.")
+        if table.folded and fold not in t.FOLDS:
+            raise StorageError(f"{table.full_name} is written fold by fold: expected one of {t.FOLDS}, found {fold!r}.")
+        self._create(table)
+        counted = Observation()
+        out = rows.select(
+            *(
+                F.col(c.name).cast(field.dataType).alias(c.name, metadata={"comment": c.comment})
+                for c, field in zip(table.columns, table.schema.fields, strict=True)
+            )
+        ).observe(counted, F.count(F.lit(1)).alias("n"))
+        writer = out.write.format("delta").option(
+            "userMetadata", json.dumps({"run_id": self.run_id, "stage_key": stage_key})
+        )
+        if table.append:
+            writer = writer.mode("append")
+        else:
+            writer = writer.mode("overwrite")
+            if table.folded:
+                writer = writer.option("replaceWhere", f"fold = '{fold}'")
+        if self._tables.catalog:
+            writer.saveAsTable(self.location(table))
+        else:
+            writer.save(self.location(table))
+        return int(counted.get["n"])
+
+    def delta(self, table: t.Table) -> DeltaTable:
+        """Return the Delta handle of a table, made where it is not there yet."""
+        self._create(table)
+        if self._tables.catalog:
+            return DeltaTable.forName(self.spark, self.location(table))
+        return DeltaTable.forPath(self.spark, self.location(table))
+
+    def version(self, table: t.Table) -> int:
+        """Return the newest version of a table."""
+        row = self.delta(table).history(1).select("version").first()
+        return int(row["version"]) if row else -1
+
+    def count(self, table: t.Table) -> int:
+        """Return the number of rows of a table."""
+        return self.read(table).count()
+
+    def _create(self, table: t.Table) -> None:
+        location = self.location(table)
+        if location in self._created:
+            return
+        if not self.exists(table):
+            builder = DeltaTable.createIfNotExists(self.spark).addColumns(table.schema).comment(table.comment)
+            if self._tables.catalog:
+                self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {location.rsplit('.', 1)[0]}")
+                builder = builder.tableName(location)
+            else:
+                builder = builder.location(location)
+            if table.partition_by:
+                builder = builder.partitionedBy(*table.partition_by)
+            for name, value in {**_PROPERTIES, "lt_spark.schemaVersion": str(t.SCHEMA_VERSION)}.items():
+                builder = builder.property(name, value)
+            builder.execute()
+            self._check_protocol(table)
+        self._created.add(location)
+
+    def _check_protocol(self, table: t.Table) -> None:
+        found: Any = self.delta_unchecked(table).detail().select("minReaderVersion").first()
+        if found is not None and found["minReaderVersion"] > 1:
+            raise StorageError(
+                f"{table.full_name} was created with minReaderVersion {found['minReaderVersion']}, expected 1: other "
+                "readers would be locked out. Remove the session's spark.databricks.delta.properties.defaults.*."
+            )
+
+    def delta_unchecked(self, table: t.Table) -> DeltaTable:
+        """Return the Delta handle of a table that is there."""
+        if self._tables.catalog:
+            return DeltaTable.forName(self.spark, self.location(table))
+        return DeltaTable.forPath(self.spark, self.location(table))
+
+    def scratch(self, name: str) -> str:
+        """Return a folder name under ``files.root`` for this run alone; removed by :meth:`clear_scratch`."""
+        return f"{self._files_root}/{_MARKER}/{self.run_id}/{name}"
+
+    def clear_scratch(self, name: str) -> None:
+        """Remove a scratch folder of this run; one that is not there is no error."""
+        remove_folder(self.spark, self.scratch(name))
+
+
+def absolute(path: str) -> str:
+    """Return a local path as absolute and without a trailing slash; a URI is left as it is."""
+    if "://" in path or path.startswith(("dbfs:/", "hdfs:/", "s3a:/", "abfss:/")):
+        return path.rstrip("/")
+    local = path.removeprefix("file:")
+    return str(Path(os.path.expanduser(local)).resolve())
+
+
+def remove_folder(spark: SparkSession, path: str) -> None:
+    """Remove a folder of lt_spark's own scratch space.
+
+    Raises:
+        StorageError: where the path is not inside a scratch folder.
+    """
+    if f"/{_MARKER}/" not in path:
+        raise StorageError(f"only scratch folders are removed: expected /{_MARKER}/ in the path, found {path!r}")
+    if path.startswith("/"):
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    jvm: Any = spark._jvm  # the JVM is the one door to Hadoop's file systems
+    target = jvm.org.apache.hadoop.fs.Path(path)
+    target.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()).delete(target, True)

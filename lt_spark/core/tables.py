@@ -1,0 +1,495 @@
+"""Every table's and column's name, type, unit, key and comment, once."""
+
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from pyspark.sql.types import StructField, StructType
+
+SCHEMA_VERSION = 1
+"""Raised when a table's columns change in a way that old tables do not fit."""
+
+FOLDS = ("valid", "test", "live")
+SEGMENTS = ("head", "mid", "tail", "cold")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name, Spark SQL type and comment."""
+
+    name: str
+    type: str
+    comment: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A Delta table.
+
+    Attributes:
+        layer: ``silver`` (working tables) or ``gold`` (what people read).
+        key: the columns that name a row.
+        partition_by: physical partition columns.
+        append: gold tables that grow by run instead of being replaced.
+    """
+
+    layer: Literal["silver", "gold"]
+    name: str
+    comment: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+    partition_by: tuple[str, ...] = ()
+    append: bool = False
+    folded: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Derive whether the table has a ``fold`` column; its rows are then replaced fold by fold."""
+        object.__setattr__(self, "folded", self.partition_by == ("fold",))
+
+    @property
+    def full_name(self) -> str:
+        """``silver.items``."""
+        return f"{self.layer}.{self.name}"
+
+    @property
+    def column_names(self) -> list[str]:
+        """Names of the columns, in order."""
+        return [column.name for column in self.columns]
+
+    @property
+    def schema(self) -> StructType:
+        """Spark schema with the comments; needs an active session."""
+        return StructType(
+            [
+                StructField(
+                    c.name,
+                    cast(StructType, StructType.fromDDL(f"x {c.type}"))["x"].dataType,
+                    True,
+                    {"comment": c.comment},
+                )
+                for c in self.columns
+            ]
+        )
+
+
+FOLD = Column("fold", "string", "what the row may know: valid (train), test (train + valid), live (everything)")
+USER = Column("user_idx", "int", "dense internal user number, stable over runs")
+ITEM = Column("item_idx", "int", "dense internal item number, stable over runs")
+MODEL = Column("model_name", "string", "the model that made the row")
+RANK = Column("rank", "int", "place in the list, from 1")
+BECAUSE = Column(
+    "because",
+    "array<struct<item_idx:int,share:double>>",
+    "at most 3 items of the user's history that speak most for it, with their share of the score",
+)
+EVENT = (
+    USER,
+    ITEM,
+    Column("event_order", "int", "the user's position of the event, from 1, by time, then source order"),
+    Column("order_value", "bigint", "time as microseconds since 1970 UTC, or the source's own order"),
+    Column("event_ts", "timestamp", "time of the event (UTC); null where the source has only an order"),
+    Column("event_type", "string", "kind of event as in the source"),
+    Column("value", "double", "rating, quantity or seconds as in the source"),
+    Column("event_weight", "double", "confidence of the event, from its type; 1 where none is set"),
+)
+
+INTERACTIONS = Table("silver", "interactions", "The cleaned log: one row an event.", EVENT, ("user_idx", "event_order"))
+ITEMS = Table(
+    "silver",
+    "items",
+    "The catalogue, and the log's items that the catalogue lacks.",
+    (
+        ITEM,
+        Column("item_id", "string", "the item's own id, byte for byte"),
+        Column("title", "string", "title; null where there is none"),
+        Column("attributes", "array<struct<name:string,value:string>>", "the further text columns"),
+        Column("is_in_catalogue", "boolean", "false for an item seen only in the log"),
+        Column("is_available", "boolean", "false: learnt from, never recommended"),
+        Column("available_from", "timestamp", "recommended from this time on (UTC)"),
+        Column("available_until", "timestamp", "recommended until this time (UTC)"),
+    ),
+    ("item_idx",),
+)
+USERS = Table(
+    "silver",
+    "users",
+    "The users and their numbers.",
+    (USER, Column("user_id", "string", "the user's own id, byte for byte")),
+    ("user_idx",),
+)
+REJECTED_ROWS = Table(
+    "silver",
+    "rejected_rows",
+    "Rows of the sources that were refused, and why.",
+    (
+        Column("source", "string", "interactions or items"),
+        Column("file", "string", "name of the source file"),
+        Column("record", "bigint", "number of the record in the file, from 1, header included"),
+        Column("reason", "string", "why it was refused"),
+        Column("column", "string", "the source column at fault, where it is one"),
+    ),
+    ("source", "file", "record"),
+)
+CLEAN_REPORT = Table(
+    "silver",
+    "clean_report",
+    "What clean did: rows in = kept + refused + duplicates merged + left out.",
+    (
+        Column("source", "string", "interactions or items"),
+        Column("measure", "string", "rows_in, kept, refused, duplicates, not_selected, forgotten, over_cap, ..."),
+        Column("n_rows", "bigint", "rows"),
+    ),
+    ("source", "measure"),
+)
+FORGOTTEN_USERS = Table(
+    "silver",
+    "forgotten_users",
+    "Users who asked to be forgotten, as keyed hashes (hex HMAC-SHA256 of the id).",
+    (Column("user_hash", "string", "hex HMAC-SHA256 of the user id under LT_SPARK_FORGET_KEY"),),
+    ("user_hash",),
+)
+INTERACTIONS_SPLIT = Table(
+    "silver",
+    "interactions_split",
+    "The log with its split.",
+    (*EVENT, Column("split", "string", "train, valid or test")),
+    ("user_idx", "event_order"),
+)
+ITEM_SEGMENTS = Table(
+    "silver",
+    "item_segments",
+    "Each item's popularity and segment in a fold.",
+    (
+        FOLD,
+        ITEM,
+        Column("n_interactions", "bigint", "known events of the item in the fold"),
+        Column("popularity_rank", "int", "rank by n_interactions descending, then item_idx, from 1"),
+        Column("segment", "string", "head, mid, tail or cold (never seen in the fold)"),
+        Column("segment_top20", "string", "head: the first ceil(.2 x catalogue) by popularity_rank; else tail"),
+    ),
+    ("fold", "item_idx"),
+    ("fold",),
+)
+INTERACTIONS_REBALANCED = Table(
+    "silver",
+    "interactions_rebalanced",
+    "Known events with the weights that let rare items be learnt.",
+    (
+        FOLD,
+        USER,
+        ITEM,
+        EVENT[2],
+        Column("weight", "double", "weight of the event, mean 1 over the fold, event_weight included"),
+        Column("propensity", "double", "estimated chance that the item was shown, in (0, 1]"),
+        Column("n_copies", "int", "copies of the event (over-sampling), at least 1"),
+    ),
+    ("fold", "user_idx", "event_order"),
+    ("fold",),
+)
+REBALANCE_REPORT = Table(
+    "silver",
+    "rebalance_report",
+    "What rebalance did.",
+    (
+        FOLD,
+        Column("measure", "string", "gini, tail_share, n_users, n_items, n_events"),
+        Column("before", "double", "value before"),
+        Column("after", "double", "value after"),
+    ),
+    ("fold", "measure"),
+    ("fold",),
+)
+ALS_SETTINGS = Table(
+    "silver",
+    "als_settings",
+    "The grid of plain ALS on valid, and the point chosen.",
+    (
+        Column("rank", "int", "number of factors"),
+        Column("alpha", "double", "confidence slope"),
+        Column("reg_param", "double", "regularisation"),
+        Column("ndcg", "double", "NDCG@10 on valid"),
+        Column("is_chosen", "boolean", "whether test and live use it"),
+    ),
+    ("rank", "alpha", "reg_param"),
+)
+
+
+def candidates(model_name: str) -> Table:
+    """Return the candidate table of a model."""
+    return Table(
+        "silver",
+        f"candidates_{model_name}",
+        f"Best items of each user by the model {model_name}.",
+        (
+            FOLD,
+            USER,
+            MODEL,
+            ITEM,
+            Column("score", "double", "comparable within one model only"),
+            RANK,
+            BECAUSE,
+        ),
+        ("fold", "user_idx", "item_idx"),
+        ("fold",),
+    )
+
+
+ITEM_NEIGHBOURS = Table(
+    "silver",
+    "item_neighbours",
+    "Similar items by co-occurrence in histories.",
+    (
+        FOLD,
+        ITEM,
+        Column("neighbour_idx", "int", "item_idx of the similar item"),
+        Column("similarity", "double", "similarity of the pair, above 0"),
+        RANK,
+    ),
+    ("fold", "item_idx", "neighbour_idx"),
+    ("fold",),
+)
+BLEND_WEIGHTS = Table(
+    "silver",
+    "blend_weights",
+    "The weight of each model, and the power of popularity, chosen on valid.",
+    (
+        Column("half", "int", "0, 1: fitted without that half of the valid users; -1: fitted on all"),
+        MODEL,
+        Column("weight", "double", "weight, at least 0"),
+        Column(
+            "popularity_power", "double", "how much popular items are held back, at least 0; the same for all models"
+        ),
+    ),
+    ("half", "model_name"),
+)
+RECOMMENDATIONS = Table(
+    "silver",
+    "recommendations",
+    "The blend: each user's ranked items and why.",
+    (
+        FOLD,
+        USER,
+        ITEM,
+        RANK,
+        Column("score", "double", "blended score"),
+        Column("segment", "string", "segment of the item in the fold"),
+        Column("models", "array<struct<model_name:string,share:double>>", "models that spoke for it, share of score"),
+        BECAUSE,
+    ),
+    ("fold", "user_idx", "item_idx"),
+    ("fold",),
+)
+_METRICS = ("precision", "recall", "f1", "hit_rate", "ndcg", "mrr", "map")
+USER_METRICS = Table(
+    "silver",
+    "user_metrics",
+    "Metrics of one user's list by one model, over the targets of one segment.",
+    (
+        FOLD,
+        MODEL,
+        USER,
+        Column("segment", "string", "all, head, mid, tail, cold, tail_and_cold, top20_head, top20_tail"),
+        Column("k", "int", "length of the list looked at"),
+        Column("n_targets", "int", "targets of the user in the segment"),
+        *(Column(name, "double", f"{name} at k, in [0, 1]") for name in _METRICS),
+    ),
+    ("fold", "model_name", "user_idx", "segment", "k"),
+    ("fold",),
+)
+METRICS = Table(
+    "silver",
+    "metrics",
+    "Metrics by model, segment and k, with intervals and the difference from als_plain.",
+    (
+        FOLD,
+        MODEL,
+        Column("segment", "string", "segment of the targets, or all"),
+        Column("k", "int", "length of the list"),
+        Column("metric", "string", "ndcg, recall, tail_share, coverage, gini, ..."),
+        Column("n_users", "bigint", "users averaged"),
+        Column("value", "double", "the metric"),
+        Column("value_low", "double", "lower 95 % bound"),
+        Column("value_high", "double", "upper 95 % bound"),
+        Column("baseline_value", "double", "value of als_plain"),
+        Column("difference", "double", "value - baseline_value"),
+        Column("difference_low", "double", "lower 95 % bound of the difference"),
+        Column("difference_high", "double", "upper 95 % bound of the difference"),
+        Column("p_value", "double", "two-sided bootstrap p of the difference"),
+    ),
+    ("fold", "model_name", "segment", "k", "metric"),
+    ("fold",),
+)
+_RUN = (
+    Column("run_id", "string", "the run that wrote the row"),
+    Column("run_date", "date", "its date (UTC)"),
+)
+ACCEPTED_SETTINGS = Table(
+    "silver",
+    "accepted_settings",
+    "What the gate decided; produce uses the newest row.",
+    (
+        *_RUN,
+        Column("decided_at", "timestamp", "time of the decision (UTC)"),
+        Column("config_hash", "string", "hash of the settings that were measured"),
+        Column("verdict", "string", "accepted or refused"),
+        Column("reason", "string", "the bound that failed, or what was gained"),
+        Column("model_name", "string", "what produce publishes: blend or another accepted model; als_plain: none was"),
+        Column("settings", "string", "the settings as JSON"),
+    ),
+    ("run_id",),
+    append=True,
+)
+LEDGER = Table(
+    "silver",
+    "ledger",
+    "One row a setting, model, fold, segment: figures, verdict and reason.",
+    (
+        Column("variant", "string", "name of the setting"),
+        MODEL,
+        FOLD,
+        Column("segment", "string", "segment of the targets, or all"),
+        Column("k", "int", "length of the list"),
+        Column("metric", "string", "metric"),
+        Column("value", "double", "the metric"),
+        Column("difference", "double", "value - that of als_plain"),
+        Column("difference_low", "double", "lower 95 % bound of the difference"),
+        Column("difference_high", "double", "upper 95 % bound of the difference"),
+        Column("p_value", "double", "two-sided bootstrap p"),
+        Column("verdict", "string", "accepted or refused, on valid; baseline: als_plain itself"),
+        Column("reason", "string", "why"),
+        Column("config_hash", "string", "hash of the settings"),
+        Column("run_date", "date", "date (UTC)"),
+    ),
+    ("variant", "model_name", "fold", "segment", "k", "metric"),
+)
+STAGE_RUNS = Table(
+    "silver",
+    "stage_runs",
+    "Which stage is done, by key.",
+    (
+        Column("stage", "string", "stage"),
+        FOLD,
+        Column("stage_key", "string", "hash of settings, code and inputs"),
+        Column("run_id", "string", "the run that did it"),
+        Column("done_at", "timestamp", "when (UTC)"),
+        Column("seconds", "double", "how long it took; seconds"),
+        Column("rows", "string", "rows written by table, as JSON"),
+    ),
+    append=True,
+)
+RUNS = Table(
+    "silver",
+    "runs",
+    "One row a run, stage and fold.",
+    (
+        *_RUN,
+        Column("stage", "string", "stage"),
+        FOLD,
+        Column("status", "string", "done, up to date or failed"),
+        Column("seconds", "double", "seconds"),
+        Column("rows", "string", "rows written by table, as JSON"),
+        Column("stage_key", "string", "hash of settings, code and inputs"),
+    ),
+    append=True,
+)
+RUN_LOCK = Table(
+    "silver",
+    "run_lock",
+    "Who holds the tables.",
+    (
+        Column("run_id", "string", "run that holds the lock; empty: nobody"),
+        Column("owner", "string", "host and process"),
+        Column("seen_at", "double", "last sign of life; seconds since 1970 UTC"),
+        Column("schema_version", "int", "schema version of the tables"),
+    ),
+)
+
+_USER_ID = Column("user_id", "string", "the user's own id")
+_ITEM_ID = Column("item_id", "string", "the item's own id")
+_TITLE = Column("title", "string", "title of the item")
+GOLD_RECOMMENDATIONS = Table(
+    "gold",
+    "recommendations",
+    "What to show to whom, and why.",
+    (
+        _USER_ID,
+        RANK,
+        _ITEM_ID,
+        _TITLE,
+        Column("score", "double", "score; comparable within one user"),
+        Column("segment", "string", "head, mid, tail or cold"),
+        Column("models", "string", "models that spoke for it, strongest first, comma separated"),
+        Column("reason_code", "string", "because_of, popular, or similar_taste"),
+        Column("reason_item_id", "string", "the item of the user's history that speaks most for it"),
+        Column("reason_event_date", "date", "date of that event (UTC); null where the log has no real time"),
+        Column("reason", "string", "the reason in words"),
+        *_RUN,
+    ),
+    ("user_id", "rank"),
+)
+GOLD_RECOMMENDATIONS_DEFAULT = Table(
+    "gold",
+    "recommendations_default",
+    "What to show to users without history.",
+    (RANK, _ITEM_ID, _TITLE, Column("segment", "string", "head, mid, tail or cold"), *_RUN),
+    ("rank",),
+)
+GOLD_TAIL_ITEMS = Table(
+    "gold",
+    "tail_items",
+    "Each tail and cold item and whom it reaches.",
+    (
+        _ITEM_ID,
+        _TITLE,
+        Column("segment", "string", "tail or cold"),
+        Column("n_interactions", "bigint", "events of the item"),
+        Column("n_users_reached", "bigint", "users in whose list (first 10) it is"),
+        Column("n_users_reached_als_plain", "bigint", "the same with plain ALS"),
+        *_RUN,
+    ),
+    ("item_id",),
+)
+GOLD_SIMILAR_ITEMS = Table(
+    "gold",
+    "similar_items",
+    "Items that go together.",
+    (
+        _ITEM_ID,
+        RANK,
+        Column("similar_item_id", "string", "id of the similar item"),
+        Column("similar_title", "string", "its title"),
+        Column("similarity", "double", "similarity, above 0"),
+        *_RUN,
+    ),
+    ("item_id", "rank"),
+)
+GOLD_METRICS = Table(
+    "gold",
+    "metrics",
+    "Metrics by run, with intervals.",
+    (*METRICS.columns, *_RUN),
+    append=True,
+)
+GOLD_TAIL_HEALTH = Table(
+    "gold",
+    "tail_health",
+    "How well the tail is served, by run and model.",
+    (
+        *_RUN,
+        MODEL,
+        Column("k", "int", "length of the lists"),
+        Column("tail_share", "double", "share of tail and cold items in the lists"),
+        Column("coverage", "double", "share of the recommendable catalogue in any list"),
+        Column("gini", "double", "inequality of exposure over the catalogue, 0 equal to 1"),
+        Column("n_items_reached", "bigint", "items in any list"),
+        Column("n_users", "bigint", "users with a list"),
+    ),
+    append=True,
+)
+
+MODELS = ("popularity", "als_plain", "als", "neighbours")
+CANDIDATES = {name: candidates(name) for name in MODELS}
+ALL_TABLES: tuple[Table, ...] = (
+    *(value for value in list(globals().values()) if isinstance(value, Table)),
+    *CANDIDATES.values(),
+)
+TABLES = {table.full_name: table for table in ALL_TABLES}
