@@ -1,0 +1,1 @@
+"""Pure numpy: top-k, metrics, bootstrap. No Spark."""
