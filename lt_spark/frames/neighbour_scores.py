@@ -1,0 +1,187 @@
+"""Users' scores from item neighbours: sum over the history of similarity x decay^age, the best k, and why."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from lt_spark.frames.spread import spread
+
+N_REASONS = 3
+_SCHEMA = "user_idx int, item_idx int, score double, rank int, because array<struct<item_idx:int,share:double>>"
+_cache: dict[str, "Edges"] = {}
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Neighbours of every source item, in compressed rows.
+
+    Attributes:
+        items: (n_items,) source item_idx, ascending.
+        indptr: (n_items + 1,) where each source item's neighbours begin.
+        neighbours: (n_edges,) item_idx of the neighbours.
+        similarities: (n_edges,) similarity, float32.
+    """
+
+    items: npt.NDArray[np.int32]
+    indptr: npt.NDArray[np.int64]
+    neighbours: npt.NDArray[np.int32]
+    similarities: npt.NDArray[np.float32]
+
+
+def neighbour_scores(
+    histories: DataFrame, edges: DataFrame, n: int, decay: float, *, scratch: str, n_shards: int = 1
+) -> DataFrame:
+    """Return each user's n best items by neighbours of the history, with the items that speak for them.
+
+    score(u, j) = sum over u's history items i of similarity(i, j) x decay^age(i), age 0 for the newest event (recency
+    weighted item k-nearest-neighbours; Ludewig and Jannach 2018). Linear in events. Edges are written as files and
+    read once a Python worker; above one shard each worker holds the edges towards one range of candidates.
+
+    Args:
+        histories: (user_idx, items array<int> oldest first, seen array<int> or null).
+        edges: (item_idx, neighbour_idx, similarity).
+        n: items a user.
+        decay: in (0, 1].
+        scratch: folder for the edges that the driver and every executor reach.
+        n_shards: ranges of candidates.
+
+    Returns:
+        (user_idx, item_idx, score, rank, because): at most ``n`` rows a user; ties by item_idx.
+    """
+    shard = F.pmod(F.xxhash64("neighbour_idx"), F.lit(n_shards)).cast("int")
+    edges.select(
+        "item_idx", "neighbour_idx", F.col("similarity").cast("float").alias("similarity"), shard.alias("shard")
+    ).repartition(n_shards, "shard").write.mode("overwrite").partitionBy("shard").parquet(scratch)
+
+    def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield from score_batch(batch, scratch, n, decay)
+
+    shards = histories.sparkSession.range(n_shards).select(F.col("id").cast("int").alias("shard"))
+    asked = histories.select("user_idx", "items", "seen")
+    if n_shards == 1:
+        return spread(asked, "user_idx").withColumn("shard", F.lit(0)).mapInArrow(score, _SCHEMA)
+    parts = (
+        spread(asked.crossJoin(F.broadcast(shards)), "shard", "user_idx")
+        .sortWithinPartitions("shard")
+        .mapInArrow(score, _SCHEMA)
+    )
+    best_first = Window.partitionBy("user_idx").orderBy(F.desc("score"), "item_idx")
+    return parts.withColumn("rank", F.row_number().over(best_first)).where(F.col("rank") <= n)
+
+
+def score_batch(batch: pa.RecordBatch, folder: str, n: int, decay: float) -> Iterator[pa.RecordBatch]:
+    """Score the users of one Arrow batch (user_idx, items, seen, shard)."""
+    columns: dict[str, list[Any]] = {"user_idx": [], "item_idx": [], "score": [], "rank": [], "reasons": []}
+    users = batch.column(0).to_numpy()
+    shards = batch.column(3).to_numpy()
+    for row in range(batch.num_rows):
+        items = batch.column(1)[row].values.to_numpy()
+        masked = batch.column(2)[row]
+        seen = masked.values.to_numpy() if masked.is_valid else np.empty(0, np.int32)
+        edges = load_edges(folder, int(shards[row]))
+        found, scores, reasons = best_items(edges, items, seen, n, decay)
+        columns["user_idx"].append(np.full(len(found), users[row], np.int32))
+        columns["item_idx"].append(found)
+        columns["score"].append(scores)
+        columns["rank"].append(np.arange(1, len(found) + 1, dtype=np.int32))
+        columns["reasons"].extend(reasons)
+    if batch.num_rows:
+        because = pa.array(
+            columns.pop("reasons"), pa.list_(pa.struct([("item_idx", pa.int32()), ("share", pa.float64())]))
+        )
+        arrays = [pa.array(np.concatenate(columns[name])) for name in ("user_idx", "item_idx", "score", "rank")]
+        yield pa.RecordBatch.from_arrays([*arrays, because], ["user_idx", "item_idx", "score", "rank", "because"])
+
+
+def best_items(
+    edges: Edges, history: npt.NDArray[np.int32], seen: npt.NDArray[np.int32], n: int, decay: float
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], list[list[dict[str, Any]]]]:
+    """Return one user's best items, their scores and what speaks for each.
+
+    Args:
+        edges: the neighbours.
+        history: (h,) item_idx, oldest first; repeats count each time.
+        seen: (s,) item_idx to leave out.
+        n: items wanted.
+        decay: weight of an event is decay^age.
+
+    Returns:
+        (m,) item_idx by score descending, then item_idx; (m,) scores; m lists of at most 3 (item_idx, share).
+    """
+    ages = np.arange(len(history) - 1, -1, -1)
+    rows = np.searchsorted(edges.items, history)
+    rows[rows == len(edges.items)] = 0
+    is_there = edges.items[rows] == history if len(edges.items) else np.zeros(len(history), bool)
+    rows, sources, ages = rows[is_there], history[is_there], ages[is_there]
+    sizes = edges.indptr[rows + 1] - edges.indptr[rows] if len(rows) else np.empty(0, np.int64)
+    if sizes.sum() == 0:
+        return np.empty(0, np.int32), np.empty(0, np.float64), []
+    starts = np.repeat(edges.indptr[rows] - np.concatenate([[0], np.cumsum(sizes)[:-1]]), sizes)
+    at = np.arange(sizes.sum()) + starts
+    targets = edges.neighbours[at]
+    parts = edges.similarities[at].astype(np.float64) * np.repeat(np.power(decay, ages), sizes)
+    origins = np.repeat(sources, sizes)
+    items, inverse = np.unique(targets, return_inverse=True)
+    totals = np.bincount(inverse, weights=parts, minlength=len(items))
+    is_new = ~np.isin(items, seen)
+    order = np.lexsort((items, -totals))
+    order = order[is_new[order]][:n]
+    return items[order], totals[order], _reasons(order, inverse, parts, origins, totals)
+
+
+def _reasons(
+    order: npt.NDArray[Any],
+    inverse: npt.NDArray[Any],
+    parts: npt.NDArray[Any],
+    origins: npt.NDArray[Any],
+    totals: npt.NDArray[Any],
+) -> list[list[dict[str, Any]]]:
+    by_item = np.lexsort((origins, -parts, inverse))
+    bounds = np.searchsorted(inverse[by_item], np.stack([order, order + 1]))
+    reasons = []
+    for low, high, item in zip(*bounds, order, strict=True):
+        shares: dict[int, float] = {}
+        for at in by_item[low:high]:
+            shares[int(origins[at])] = shares.get(int(origins[at]), 0.0) + float(parts[at] / totals[item])
+        best = sorted(shares.items(), key=lambda pair: (-pair[1], pair[0]))[:N_REASONS]
+        reasons.append([{"item_idx": origin, "share": share} for origin, share in best])
+    return reasons
+
+
+def load_edges(folder: str, shard: int) -> Edges:
+    """Return a shard's edges, read once a Python worker."""
+    path = f"{folder}/shard={shard}"
+    if path not in _cache:
+        _cache.clear()  # one shard of one stage at a time
+        _cache[path] = _read_edges(path)
+    return _cache[path]
+
+
+def _read_edges(path: str) -> Edges:
+    local = not path.startswith("/") or Path(path).exists()
+    empty = pa.table(
+        {
+            "item_idx": pa.array([], pa.int32()),
+            "neighbour_idx": pa.array([], pa.int32()),
+            "similarity": pa.array([], pa.float32()),
+        }
+    )
+    table = ds.dataset(path, format="parquet").to_table(columns=empty.column_names) if local else empty
+    sources = table["item_idx"].to_numpy()
+    order = np.argsort(sources, kind="stable")
+    items, counts = np.unique(sources, return_counts=True)
+    return Edges(
+        items.astype(np.int32),
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        table["neighbour_idx"].to_numpy()[order],
+        table["similarity"].to_numpy()[order],
+    )
