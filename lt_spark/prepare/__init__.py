@@ -1,0 +1,1 @@
+"""Stages that make the log honest and balanced: clean, split, segment, rebalance."""
