@@ -1,0 +1,1 @@
+"""Recommenders; each writes candidates."""
