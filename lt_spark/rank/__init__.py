@@ -1,0 +1,1 @@
+"""Candidates made into recommendations: tune, blend, explain."""

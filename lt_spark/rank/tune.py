@@ -1,0 +1,210 @@
+"""The blend weights: a coordinate search on a bounded sample of valid, cross-fitted over two halves of its users."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lt_spark.core.config import TuneConfig
+from lt_spark.frames.known import hash_uniform
+from lt_spark.rank.features import ALL_USERS, HALVES, model_features, popularities, user_half
+
+_START = {"neighbours": 1.0, "popularity": 0.05}
+_START_OTHERS = 0.5
+_FACTORS = (0.0, 0.5, 0.7, 0.85, 1.2, 1.5, 2.0)
+_RESTARTS = (0.05, 0.2, 0.5, 1.0)
+_POWERS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
+_BYTES_PER_ROW = 80
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Candidates of sampled (user, target) pairs.
+
+    Attributes:
+        features: (n_rows, n_models) a row a candidate; 0 where the model does not list it.
+        log_popularity: (n_rows,) log(1 + n) / log(1 + n_max) of the candidate.
+        pairs: (n_rows,) number of the pair, from 0, ascending.
+        is_target: (n_rows,) whether the candidate is the pair's target.
+        is_tail: (n_pairs,) whether the pair's target is tail by segment_top20.
+        halves: (n_pairs,) half of the pair's user.
+    """
+
+    features: npt.NDArray[np.float32]
+    log_popularity: npt.NDArray[np.float32]
+    pairs: npt.NDArray[np.int64]
+    is_target: npt.NDArray[np.bool_]
+    is_tail: npt.NDArray[np.bool_]
+    halves: npt.NDArray[np.int8]
+
+    def without(self, half: int) -> "Sample":
+        """Return the pairs of the users outside a half; all pairs for ``ALL_USERS``."""
+        if half == ALL_USERS:
+            return self
+        keep = self.halves != half
+        rows = keep[self.pairs]
+        numbers = np.cumsum(keep) - 1
+        return Sample(
+            self.features[rows],
+            self.log_popularity[rows],
+            numbers[self.pairs[rows]],
+            self.is_target[rows],
+            self.is_tail[keep],
+            self.halves[keep],
+        )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weight of each model (n_models,), the largest 1, and the power of popularity."""
+
+    models: npt.NDArray[np.float64]
+    popularity_power: float
+
+
+def sample_rows(
+    candidates: list[DataFrame],
+    targets: DataFrame,
+    item_segments: DataFrame,
+    config: TuneConfig,
+    seed: int,
+    max_bytes: int,
+    n_candidates: int,
+) -> DataFrame:
+    """Return the candidates of sampled (user, target) pairs of valid, few enough for the driver.
+
+    Args:
+        candidates: one candidate table a model, of fold valid.
+        targets: (user_idx, item_idx, segment_top20) of fold valid.
+        item_segments: ``silver.item_segments`` of fold valid.
+        config: section ``tune``.
+        seed: seed of the sample.
+        max_bytes: bound of what reaches the driver; fewer pairs are taken where it is tight.
+        n_candidates: candidates a user and model.
+
+    Returns:
+        (pair_user, pair_item, is_tail, half, item_idx, log_popularity, model_name, feature): a row a candidate and
+        model; for a pair without candidates one row with a null item.
+    """
+    n_pairs = min(config.max_users, max(10, max_bytes // (_BYTES_PER_ROW * n_candidates * len(candidates))))
+    pairs = (
+        targets.orderBy(hash_uniform("tune", seed, "user_idx", "item_idx"), "user_idx", "item_idx")
+        .limit(n_pairs)
+        .select(
+            "user_idx",
+            F.col("item_idx").alias("pair_item"),
+            (F.col("segment_top20") == "tail").alias("is_tail"),
+            user_half(seed).alias("half"),
+        )
+    )
+    sampled = pairs.select("user_idx").distinct()
+    features = model_features([rows.join(sampled, "user_idx", "left_semi") for rows in candidates])
+    described = features.drop("because").join(popularities(item_segments).drop("segment"), "item_idx")
+    return (
+        pairs.join(described, "user_idx", "left")
+        .withColumnRenamed("user_idx", "pair_user")
+        .withColumn("feature", F.col("feature").cast("float"))
+        .withColumn("log_popularity", F.col("log_popularity").cast("float"))
+    )
+
+
+def to_sample(rows: pd.DataFrame, models: Sequence[str]) -> Sample:
+    """Turn the rows of :func:`sample_rows` into arrays."""
+    rows = rows.sort_values(["pair_user", "pair_item", "item_idx", "model_name"], kind="stable")
+    pair_of = rows.groupby(["pair_user", "pair_item"], sort=True).ngroup().to_numpy()
+    first = np.flatnonzero(np.diff(pair_of, prepend=-1))
+    is_tail, halves = rows["is_tail"].to_numpy(bool)[first], rows["half"].to_numpy(np.int8)[first]
+    listed = rows["item_idx"].notna().to_numpy()
+    rows, pair_of = rows[listed], pair_of[listed]
+    items = rows["item_idx"].to_numpy(np.int64)
+    is_new = (np.diff(pair_of, prepend=-1) != 0) | (np.diff(items, prepend=-1) != 0)
+    features = np.zeros((int(is_new.sum()), len(models)), np.float32)
+    places = rows["model_name"].map({name: place for place, name in enumerate(models)}).to_numpy(np.int64)
+    features[np.cumsum(is_new) - 1, places] = rows["feature"].to_numpy(np.float32)
+    return Sample(
+        features,
+        rows["log_popularity"].to_numpy(np.float32)[is_new],
+        pair_of[is_new],
+        (items == rows["pair_item"].to_numpy(np.int64))[is_new],
+        is_tail,
+        halves,
+    )
+
+
+def goal(sample: Sample, weights: Weights, config: TuneConfig) -> float:
+    """Return NDCG@k of all pairs + ``tail_importance`` x NDCG@k of the tail pairs."""
+    n_pairs = len(sample.is_tail)
+    if n_pairs == 0:
+        return 0.0
+    scores = sample.features @ weights.models.astype(np.float32)
+    if weights.popularity_power:
+        scores = scores * np.exp(-np.float32(weights.popularity_power) * sample.log_popularity)
+    own = np.full(n_pairs, np.inf, np.float32)
+    own[sample.pairs[sample.is_target]] = scores[sample.is_target]
+    own[own <= 0] = np.inf  # what no weighed model lists is not recommended
+    ranks = np.bincount(sample.pairs[scores >= own[sample.pairs]], minlength=n_pairs)  # the target counts itself
+    hit = np.isfinite(own) & (ranks <= config.k)
+    gains = np.where(hit, 1.0 / np.log2(np.maximum(ranks, 1) + 1.0), 0.0)
+    tail = gains[sample.is_tail].mean() if sample.is_tail.any() else 0.0
+    return float(gains.mean() + config.tail_importance * tail)
+
+
+def search(sample: Sample, models: Sequence[str], config: TuneConfig) -> Weights:
+    """Return the weights with the best goal that a coordinate search finds.
+
+    Each model's weight is multiplied along fixed steps while the others stand still; then the power of popularity and
+    the weights in turn. One weight a model: free weights per model and segment fitted valid better and held out worse
+    (docs/decisions.md).
+    """
+    start = np.array([_START.get(name, _START_OTHERS) for name in models])
+    best = Weights(start / start.max(), 0.0)
+    reached = goal(sample, best, config)
+    for with_power in (False, True):
+        for _ in range(config.n_passes):
+            before = reached
+            if with_power:
+                steps = [Weights(best.models, power) for power in _POWERS]
+                best, reached = _best(sample, best, reached, steps, config)
+            for place in range(len(models)):
+                best, reached = _best(sample, best, reached, _steps(best, place), config)
+            if reached <= before:
+                break
+    return Weights(best.models / best.models.max(), best.popularity_power)
+
+
+def weights_rows(sample: Sample, models: Sequence[str], config: TuneConfig) -> list[tuple[int, str, float, float]]:
+    """Return the rows of ``silver.blend_weights``: fitted without each half, and on all."""
+    rows = []
+    for half in (*HALVES, ALL_USERS):
+        found = search(sample.without(half), models, config)
+        rows += [
+            (half, name, float(weight), found.popularity_power)
+            for name, weight in zip(models, found.models, strict=True)
+        ]
+    return rows
+
+
+def _steps(weights: Weights, place: int) -> list[Weights]:
+    now = weights.models[place]
+    values = [now * factor for factor in _FACTORS] if now else [weights.models.max() * share for share in _RESTARTS]
+    steps = []
+    for value in values:
+        moved = weights.models.copy()
+        moved[place] = value
+        if moved.any():
+            steps.append(Weights(moved, weights.popularity_power))
+    return steps
+
+
+def _best(
+    sample: Sample, best: Weights, reached: float, steps: Sequence[Weights], config: TuneConfig
+) -> tuple[Weights, float]:
+    for step in steps:
+        value = goal(sample, step, config)
+        if value > reached + 1e-9:
+            best, reached = step, value
+    return best, reached
