@@ -1,0 +1,1 @@
+"""The proof, by segment, with intervals: evaluate, compare, ledger."""

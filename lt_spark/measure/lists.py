@@ -1,0 +1,65 @@
+"""What lists look like as a whole: tail share, coverage, Gini, popularity, novelty."""
+
+from collections.abc import Sequence
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+_KEY = ["model_name", "k"]
+
+
+def list_metrics(lists: DataFrame, item_segments: DataFrame, ks: Sequence[int]) -> DataFrame:
+    """Return whole-list metrics of each model and k.
+
+    tail_share = listed tail and cold items / listed items; coverage = items in any list / catalogue; gini = inequality
+    of exposure over the catalogue, zeros included, G = sum_i (2 i - n - 1) x_i / (n sum x), x ascending, from the
+    histogram of exposures; mean_popularity = mean known events of a listed item; novelty = mean -log2(n_i / n), an
+    unseen item counted as half an event.
+
+    Args:
+        lists: (model_name, user_idx, item_idx, rank).
+        item_segments: ``silver.item_segments`` of the fold: the whole catalogue.
+        ks: list lengths.
+
+    Returns:
+        (model_name, k, n_users, tail_share, coverage, gini, n_items_reached, mean_popularity, novelty).
+    """
+    spark = lists.sparkSession
+    lengths = spark.createDataFrame([(int(k),) for k in ks], "k int")
+    listed = lists.crossJoin(F.broadcast(lengths)).where(F.col("rank") <= F.col("k"))
+    catalogue = item_segments.select("item_idx", "segment", "n_interactions")
+    totals = catalogue.agg(
+        F.count(F.lit(1)).alias("n_catalogue"), F.greatest(F.sum("n_interactions"), F.lit(1)).alias("n_total")
+    )
+    exposures = listed.groupBy(*_KEY, "item_idx").agg(F.count(F.lit(1)).alias("n_shown"))
+    described = exposures.join(catalogue, "item_idx").crossJoin(F.broadcast(totals))
+    share = F.greatest(F.col("n_interactions"), F.lit(0.5)) / F.col("n_total")
+    shown = F.sum("n_shown")
+    per_model = described.groupBy(*_KEY).agg(
+        (F.sum(F.when(F.col("segment").isin("tail", "cold"), F.col("n_shown")).otherwise(0)) / shown).alias(
+            "tail_share"
+        ),
+        (F.count(F.lit(1)) / F.first("n_catalogue")).alias("coverage"),
+        F.count(F.lit(1)).alias("n_items_reached"),
+        (F.sum(F.col("n_shown") * F.col("n_interactions")) / shown).alias("mean_popularity"),
+        (F.sum(-F.log2(share) * F.col("n_shown")) / shown).alias("novelty"),
+    )
+    users = listed.groupBy(*_KEY).agg(F.countDistinct("user_idx").alias("n_users"))
+    return users.join(per_model, _KEY).join(_gini(exposures, totals), _KEY)
+
+
+def _gini(exposures: DataFrame, totals: DataFrame) -> DataFrame:
+    """Return (model_name, k, gini) from the histogram of exposures; items without any stand first with x = 0."""
+    histogram = exposures.groupBy(*_KEY, "n_shown").agg(F.count(F.lit(1)).alias("m"))
+    ascending = Window.partitionBy(*_KEY).orderBy("n_shown")
+    whole = Window.partitionBy(*_KEY)
+    n = F.col("n_catalogue")
+    zeros = n - F.sum("m").over(whole)
+    before = zeros + F.sum("m").over(ascending) - F.col("m")
+    # items c+1..c+m of equal x: sum of (2 i - n - 1) = m (2 c + m - n)
+    return (
+        histogram.crossJoin(F.broadcast(totals))
+        .withColumn("part", F.col("m") * (2 * before + F.col("m") - n) * F.col("n_shown"))
+        .groupBy(*_KEY)
+        .agg((F.sum("part") / (F.first("n_catalogue") * F.sum(F.col("m") * F.col("n_shown")))).alias("gini"))
+    )

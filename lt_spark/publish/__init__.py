@@ -1,0 +1,1 @@
+"""What people and BI tools read."""
