@@ -1,0 +1,278 @@
+"""The ledger's experiments: each variant of the settings evaluated in a root of its own, judged, and the best taken.
+
+{plain, rebalanced} x {als, neighbours, blend}: ``plain`` leaves the log as it is, ``rebalanced`` weighs it. A stage
+that another root has done with the same key is copied, not computed again, so a variant costs what it changes.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import reduce
+from typing import Any
+
+from pyspark.sql import DataFrame, Row, SparkSession
+
+from lt_spark.core import tables as t
+from lt_spark.core.config import Config
+from lt_spark.core.config_files import config_hash
+from lt_spark.core.runs import RunLock, code_version, done_stages, new_run_id, record_stage, stage_key
+from lt_spark.core.storage import Storage
+from lt_spark.measure import ledger
+from lt_spark.pipeline import STAGES, StageEvent, StageTask, run, stage_tasks
+from lt_spark.rank.features import ALL_USERS
+from lt_spark.stages import BASELINE, BLEND, SETTING_SECTIONS, gate_k, newest_accepted
+
+PLAIN, REBALANCED = "plain", "rebalanced"
+LEDGER_STAGE = "ledger"
+_PLACES = ("tables", "files", "run")
+_MEASURED = tuple(stage.name for stage in STAGES if stage.name not in ("gate", "publish"))
+"""The stages of a variant: the gate is asked by the ledger, for each model."""
+
+
+_Donor = tuple[Storage, dict[tuple[str, str], Row]]
+
+
+@dataclass(frozen=True)
+class _Variant:
+    name: str
+    config: Config
+    storage: Storage
+
+    @property
+    def hash(self) -> str:
+        return settings_hash(self.config)
+
+
+def variant_configs(config: Config) -> dict[str, Config]:
+    """Return the variants by name: plain, and rebalanced (inverse_power where the conf rebalances nothing).
+
+    Each has its own place: ``{tables.root}/ledger/{variant}``, or in a catalog the schemas ``silver_ledger_{variant}``
+    and ``gold_ledger_{variant}``.
+    """
+    method = "inverse_power" if config.rebalance.method == "none" else config.rebalance.method
+    configs = {}
+    for name, of_variant in ((PLAIN, "none"), (REBALANCED, method)):
+        tables = config.tables
+        if tables.catalog:
+            place = {
+                "silver_schema": f"{tables.silver_schema}_ledger_{name}",
+                "gold_schema": f"{tables.gold_schema}_ledger_{name}",
+            }
+        else:
+            place = {"root": f"{tables.root.rstrip('/')}/ledger/{name}"}
+        configs[name] = config.model_copy(
+            update={
+                "tables": tables.model_copy(update=place),
+                "rebalance": config.rebalance.model_copy(update={"method": of_variant}),
+            }
+        )
+    return configs
+
+
+def settings_hash(config: Config) -> str:
+    """Return a hash of all settings but those of places and of the run itself."""
+    return config_hash(config, [name for name in Config.model_fields if name not in _PLACES])
+
+
+def run_ledger(
+    spark: SparkSession, config: Config, *, listener: Callable[[StageEvent], None] | None = None
+) -> list[dict[str, Any]]:
+    """Evaluate every variant, write ``silver.ledger``, and accept the best variant that the gate lets through.
+
+    What is done is not done again, so a ledger that was stopped goes on where it was, and one that is up to date
+    writes nothing. The choice looks at valid only; it is appended to ``silver.accepted_settings``, which produce obeys.
+
+    Args:
+        spark: a session with Delta Lake.
+        config: the configuration; its own tables are read, and get the ledger and the choice.
+        listener: called at each stage's start and end; stages are named ``<variant> <stage>``.
+
+    Returns:
+        The rows of ``silver.ledger``: variants x models x folds x segments x metrics, a few hundred.
+
+    Raises:
+        LtSparkError: where input, configuration or storage stand in the way; the message says what to do.
+    """
+    run_id = new_run_id()
+    main = Storage(spark, config, run_id)
+    variants = [_Variant(name, of_it, Storage(spark, of_it, run_id)) for name, of_it in variant_configs(config).items()]
+    for place, variant in enumerate(variants):
+        donors = [main, *(other.storage for other in variants if other is not variant)]
+        _reuse(spark, variant, donors, main, config)
+        run(
+            spark,
+            variant.config,
+            purpose="evaluate",
+            stages=_MEASURED,
+            run_id=run_id,
+            listener=_named(listener, variant.name, place, len(variants)),
+        )
+    key = _ledger_key(spark, config, variants)
+    done = done_stages(main).get((LEDGER_STAGE, ""))
+    if done is None or done["stage_key"] != key:
+        with RunLock(main, config):
+            _conclude(spark, config, main, variants, key)
+    rows = main.read(t.LEDGER).orderBy(*t.LEDGER.key).collect()  # variants x models x folds x segments x metrics
+    return [row.asDict() for row in rows]
+
+
+def _named(
+    listener: Callable[[StageEvent], None] | None, variant: str, place: int, n_variants: int
+) -> Callable[[StageEvent], None] | None:
+    """Return the listener for a variant's stages, counted over all variants."""
+    if listener is None:
+        return None
+    tell = listener
+
+    def told(event: StageEvent) -> None:
+        tell(
+            replace(
+                event,
+                stage=f"{variant} {event.stage}",
+                index=place * event.total + event.index,
+                total=n_variants * event.total,
+            )
+        )
+
+    return told
+
+
+def _tasks(spark: SparkSession, variant: _Variant) -> list[StageTask]:
+    return stage_tasks(spark, variant.config, variant.storage, "evaluate", _MEASURED, None, None)
+
+
+def _reuse(spark: SparkSession, variant: _Variant, donors: Sequence[Storage], main: Storage, config: Config) -> None:
+    """Copy into the variant's root the stages that another root has done with the same key.
+
+    Each root numbers users and items by itself, so only roots whose ids come from the same run of clean give to each
+    other; a copied stage keeps the id of the run that did it.
+    """
+    tasks = _tasks(spark, variant)
+    if all(task.is_done for task in tasks):
+        return
+    with RunLock(main, config), RunLock(variant.storage, variant.config):  # no run may change what is copied
+        if main.exists(t.FORGOTTEN_USERS):  # those who asked to be forgotten are forgotten in every root
+            variant.storage.write(t.FORGOTTEN_USERS, main.read(t.FORGOTTEN_USERS))
+        givers, is_renumbered = _givers(tasks[0], [(donor, done_stages(donor)) for donor in donors])
+        for task in tasks:
+            if task.is_done and not is_renumbered:
+                continue
+            for donor, stages in givers:
+                row = stages.get((task.stage.name, task.fold))
+                if row is not None and row["stage_key"] == task.key:
+                    _copy(task, donor, variant.storage, Storage(spark, variant.config, row["run_id"]))
+                    break
+            else:
+                if task.is_done:  # with the ids that the copied users and items no longer have
+                    record_stage(variant.storage, task.stage.name, task.fold, "superseded: other ids", 0.0, {})
+
+
+def _givers(clean: StageTask, donors: Sequence[_Donor]) -> tuple[list[_Donor], bool]:
+    """Return the donors with the same ids as the variant, and whether the variant has to take over theirs."""
+    cleaned = [(donor, donor[1].get((clean.stage.name, ""))) for donor in donors]
+    same = [(donor, row["run_id"]) for donor, row in cleaned if row is not None and row["stage_key"] == clean.key]
+    if clean.is_done and clean.done is not None:
+        return [donor for donor, run_id in same if run_id == clean.done["run_id"]], False
+    return [donor for donor, run_id in same if run_id == same[0][1]], bool(same)
+
+
+def _copy(task: StageTask, source: Storage, target: Storage, record: Storage) -> None:
+    started = time.monotonic()
+    fold = task.fold or None
+    rows = {
+        table.full_name: target.write(table, source.read(table, fold), fold, task.key) for table in task.stage.writes
+    }
+    record_stage(record, task.stage.name, task.fold, task.key, time.monotonic() - started, rows)
+
+
+def _ledger_key(spark: SparkSession, config: Config, variants: Sequence[_Variant]) -> str:
+    return stage_key(
+        {
+            "code": [code_version("lt_spark.measure.ledger"), code_version("lt_spark.experiments")],
+            "gate": config.gate.model_dump(),
+            "variants": {
+                variant.name: [task.key for task in _tasks(spark, variant) if task.stage.name == "evaluate"]
+                for variant in variants
+            },
+        }
+    )
+
+
+def _conclude(spark: SparkSession, config: Config, main: Storage, variants: Sequence[_Variant], key: str) -> None:
+    """Judge all variants, write the ledger, take the best."""
+    started = time.monotonic()
+    now = datetime.now(UTC).replace(tzinfo=None)
+    k = gate_k(config)
+    judged, parts = [], []
+    for variant in variants:
+        metrics = variant.storage.read(t.METRICS)
+        # a row a model and segment
+        found = [row.asDict() for row in ledger.goals(metrics, k).collect()]
+        of_variant = ledger.judge(variant.name, found, config.gate)
+        judged += of_variant
+        if of_variant:
+            parts.append(ledger.ledger_rows(metrics, of_variant, k, variant.hash, now.date()))
+    rows = reduce(DataFrame.unionByName, parts) if parts else spark.createDataFrame([], t.LEDGER.schema)
+    n_rows = main.write(t.LEDGER, rows, stage_key=key)
+    chosen = ledger.choose(judged)
+    if chosen is None:
+        _append_choice(spark, main, config, BASELINE, "refused", _refusals(judged), now)
+    else:
+        variant = next(variant for variant in variants if variant.name == chosen.variant)
+        produced = _produced(config, variant, chosen.model_name)
+        _adopt(spark, config, main, variant, produced, chosen.model_name)
+        reason = f"{chosen.variant} {chosen.model_name}: {chosen.verdict.reason}"
+        _append_choice(spark, main, produced, chosen.model_name, "accepted", reason, now)
+    record_stage(main, LEDGER_STAGE, "", key, time.monotonic() - started, {t.LEDGER.full_name: n_rows})
+
+
+def _refusals(judged: Sequence[ledger.Judged]) -> str:
+    refused = [f"{one.variant} {one.model_name}: {one.verdict.reason}" for one in judged if one.word == "refused"]
+    return " | ".join(refused) or "nothing was measured on valid"
+
+
+def _produced(config: Config, variant: _Variant, model_name: str) -> Config:
+    """Return the main root's configuration with the chosen variant's settings; one model alone is a blend of one."""
+    sections = {name: getattr(variant.config, name) for name in SETTING_SECTIONS}
+    if model_name != BLEND:
+        sections["blend"] = variant.config.blend.model_copy(update={"models": (model_name,)})
+    return config.model_copy(update=sections)
+
+
+def _append_choice(
+    spark: SparkSession, main: Storage, config: Config, model_name: str, verdict: str, reason: str, now: datetime
+) -> None:
+    settings = {name: getattr(config, name).model_dump(mode="json") for name in SETTING_SECTIONS}
+    measured = settings_hash(config)
+    newest = newest_accepted(main)
+    if newest is not None and (newest["config_hash"], newest["reason"]) == (measured, reason):
+        return  # a ledger that was stopped after this write
+    row = (main.run_id, now.date(), now, measured, verdict, reason, model_name, json.dumps(settings, sort_keys=True))
+    main.write(t.ACCEPTED_SETTINGS, spark.createDataFrame([row], t.ACCEPTED_SETTINGS.schema))
+
+
+def _adopt(
+    spark: SparkSession, config: Config, main: Storage, variant: _Variant, produced: Config, model_name: str
+) -> None:
+    """Put into the main root what produce reads of valid: the choice of plain ALS, and the blend weights.
+
+    They are recorded under the chosen settings' keys. Where those are not the conf's own, the next evaluation of the
+    conf tunes again, and has its own gate decide again: weights and accepted settings never belong to two settings.
+    """
+    own = {
+        (task.stage.name, task.fold): task for task in stage_tasks(spark, config, main, "evaluate", None, None, None)
+    }
+    gate = own["gate", "valid"]
+    for task in stage_tasks(spark, produced, main, "evaluate", ("tune_als", "tune"), None, None):
+        if task.is_done:
+            continue
+        if own[task.stage.name, task.fold].key != task.key and gate.is_done:
+            record_stage(main, "gate", "valid", "superseded by the ledger", 0.0, {})
+        if task.stage.name == "tune" and model_name != BLEND:
+            weights = spark.createDataFrame([(ALL_USERS, model_name, 1.0, 0.0)], t.BLEND_WEIGHTS.schema)
+            rows = {t.BLEND_WEIGHTS.full_name: main.write(t.BLEND_WEIGHTS, weights, stage_key=task.key)}
+            record_stage(main, "tune", task.fold, task.key, 0.0, rows)
+        else:
+            _copy(task, variant.storage, main, main)

@@ -1,0 +1,506 @@
+"""The story on one page: every stage, what it reads, what it writes; the EVALUATE and PRODUCE passes.
+
+    sources -> clean -> split -> segment -> rebalance -> popularity, als_plain, als, neighbours -> tune -> blend
+                                                                          -> evaluate -> gate -> publish -> gold
+
+EVALUATE runs every stage on fold valid (where everything is chosen), then on fold test (which decides nothing). PRODUCE
+runs fold live with the newest accepted settings: the daily command.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from pyspark.sql import Row, SparkSession
+from pyspark.sql import functions as F
+
+from lt_spark import stages as s
+from lt_spark.core import tables as t
+from lt_spark.core.config import Config
+from lt_spark.core.errors import ConfigError, LtSparkError, nearest
+from lt_spark.core.runs import RunLock, code_version, done_stages, new_run_id, record_stage, stage_key
+from lt_spark.core.session import describe_job
+from lt_spark.core.storage import Storage
+from lt_spark.prepare.sources import source_fingerprint
+
+Purpose = Literal["evaluate", "produce", "both"]
+EVALUATE, PRODUCE = ("valid", "test"), ("live",)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: one word, what it reads and writes, in which folds it runs, which settings it obeys."""
+
+    name: str
+    title: str
+    reads: tuple[t.Table, ...]
+    writes: tuple[t.Table, ...]
+    run: Callable[[s.Context], None]
+    module: str
+    sections: tuple[str, ...] = ()
+    folds: tuple[str, ...] = t.FOLDS
+    """Empty: once, for all folds."""
+    reads_live: tuple[t.Table, ...] = ()
+    """What fold live reads besides: tables that the EVALUATE pass wrote."""
+
+
+CANDIDATES = t.CANDIDATES
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "clean",
+        "Read the sources, refuse what cannot be used, number users and items",
+        (),
+        (t.REJECTED_ROWS, t.CLEAN_REPORT, t.USERS, t.ITEMS, t.INTERACTIONS),
+        s.clean,
+        "lt_spark.prepare.clean",
+        ("source", "clean"),
+        (),
+    ),
+    Stage(
+        "split",
+        "Train, valid, test",
+        (t.INTERACTIONS,),
+        (t.INTERACTIONS_SPLIT,),
+        s.split,
+        "lt_spark.prepare.split",
+        ("split",),
+        (),
+    ),
+    Stage(
+        "segment",
+        "Head, mid, tail, cold in each fold",
+        (t.INTERACTIONS_SPLIT, t.ITEMS),
+        (t.ITEM_SEGMENTS,),
+        s.segment,
+        "lt_spark.prepare.segment",
+        ("segment",),
+    ),
+    Stage(
+        "rebalance",
+        "Weigh the log so that rare items are learnt too",
+        (t.INTERACTIONS_SPLIT, t.ITEM_SEGMENTS),
+        (t.INTERACTIONS_REBALANCED, t.REBALANCE_REPORT),
+        s.rebalance,
+        "lt_spark.prepare.rebalance",
+        ("rebalance",),
+    ),
+    Stage(
+        "popularity",
+        "Candidates: what is most used",
+        (t.INTERACTIONS_SPLIT, t.ITEMS),
+        (CANDIDATES["popularity"],),
+        s.popularity,
+        "lt_spark.models.popularity",
+        ("popularity", "candidates", "evaluate", "produce"),
+    ),
+    Stage(
+        "tune_als",
+        "Choose plain ALS's settings on valid",
+        (t.INTERACTIONS_SPLIT, t.ITEMS, t.ITEM_SEGMENTS),
+        (t.ALS_SETTINGS,),
+        s.tune_als,
+        "lt_spark.models.als",
+        ("als_plain", "evaluate"),
+        ("valid",),
+    ),
+    Stage(
+        "als_plain",
+        "Candidates: plain MLlib ALS, the baseline",
+        (t.INTERACTIONS_SPLIT, t.ITEMS, t.ALS_SETTINGS),
+        (CANDIDATES["als_plain"],),
+        s.als_plain,
+        "lt_spark.models.als",
+        ("als_plain", "candidates", "evaluate", "produce"),
+    ),
+    Stage(
+        "als",
+        "Candidates: ALS on the rebalanced log",
+        (t.INTERACTIONS_REBALANCED, t.INTERACTIONS_SPLIT, t.ITEMS, t.ALS_SETTINGS),
+        (CANDIDATES["als"],),
+        s.als,
+        "lt_spark.models.als",
+        ("als", "candidates", "evaluate", "produce"),
+    ),
+    Stage(
+        "neighbours",
+        "Similar items, and candidates by them",
+        (t.INTERACTIONS_SPLIT, t.ITEMS),
+        (t.ITEM_NEIGHBOURS, CANDIDATES["neighbours"]),
+        s.neighbours,
+        "lt_spark.models.neighbours",
+        ("neighbours", "candidates", "evaluate", "produce"),
+    ),
+    Stage(
+        "tune",
+        "Choose the blend weights on valid",
+        (*CANDIDATES.values(), t.INTERACTIONS_SPLIT, t.ITEM_SEGMENTS),
+        (t.BLEND_WEIGHTS,),
+        s.tune,
+        "lt_spark.rank.tune",
+        ("tune", "blend"),
+        ("valid",),
+    ),
+    Stage(
+        "blend",
+        "Blend the candidates into recommendations, with reasons",
+        (*CANDIDATES.values(), t.BLEND_WEIGHTS, t.ITEM_SEGMENTS),
+        (t.RECOMMENDATIONS,),
+        s.blend,
+        "lt_spark.rank.blend",
+        ("blend",),
+        reads_live=(t.ACCEPTED_SETTINGS,),
+    ),
+    Stage(
+        "evaluate",
+        "Measure everything against plain ALS, by segment, with intervals",
+        (t.RECOMMENDATIONS, *CANDIDATES.values(), t.INTERACTIONS_SPLIT, t.ITEM_SEGMENTS),
+        (t.USER_METRICS, t.METRICS),
+        s.evaluate,
+        "lt_spark.measure.evaluate",
+        ("evaluate",),
+        EVALUATE,
+    ),
+    Stage(
+        "gate",
+        "Decide on valid whether produce may use the blend",
+        (t.METRICS,),
+        (t.ACCEPTED_SETTINGS,),
+        s.gate,
+        "lt_spark.measure.gate",
+        ("gate",),
+        ("valid",),
+    ),
+    Stage(
+        "publish",
+        "Write the gold tables that people and BI read",
+        (
+            t.RECOMMENDATIONS,
+            CANDIDATES["als_plain"],
+            t.ITEM_NEIGHBOURS,
+            t.INTERACTIONS_SPLIT,
+            t.ITEM_SEGMENTS,
+            t.ITEMS,
+            t.USERS,
+        ),
+        (
+            t.GOLD_RECOMMENDATIONS,
+            t.GOLD_RECOMMENDATIONS_DEFAULT,
+            t.GOLD_TAIL_ITEMS,
+            t.GOLD_SIMILAR_ITEMS,
+            t.GOLD_METRICS,
+            t.GOLD_TAIL_HEALTH,
+        ),
+        s.publish,
+        "lt_spark.publish.gold",
+        ("publish", "popularity"),
+        PRODUCE,
+    ),
+)
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+
+
+@dataclass(frozen=True)
+class StageEvent:
+    """What happened to a stage of a fold."""
+
+    kind: Literal["start", "done", "up_to_date", "failed"]
+    stage: str
+    fold: str | None
+    index: int
+    total: int
+    seconds: float = 0.0
+    rows: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """What a run would do with a stage of a fold, and why."""
+
+    stage: str
+    fold: str | None
+    runs: bool
+    reason: str
+    expected_seconds: float | None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did."""
+
+    run_id: str
+    purpose: str
+    seconds: float
+    stages: list[StageEvent]
+    tables: dict[str, str]
+    metrics: list[dict[str, object]]
+    verdict: str
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class StageTask:
+    """A stage in a fold ('' where it has none), its key by settings, code and inputs, and its newest done row."""
+
+    stage: Stage
+    fold: str
+    key: str
+    done: Row | None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the newest done row has this key."""
+        return self.done is not None and self.done["stage_key"] == self.key
+
+
+def run(
+    spark: SparkSession,
+    config: Config,
+    *,
+    purpose: Purpose = "both",
+    stages: Sequence[str] | None = None,
+    first: str | None = None,
+    last: str | None = None,
+    force: bool = False,
+    run_id: str | None = None,
+    listener: Callable[[StageEvent], None] | None = None,
+) -> RunSummary:
+    """Run the pipeline: what is up to date is skipped, the rest is done and recorded.
+
+    Args:
+        spark: a session with Delta Lake.
+        config: the configuration, as ``load_config`` gives it.
+        purpose: evaluate (folds valid and test), produce (fold live), or both.
+        stages: only these stages.
+        first: start with this stage.
+        last: end with this stage.
+        force: do the chosen stages even where they are up to date.
+        run_id: id of an interrupted run to take over; a new one by default.
+        listener: called at each stage's start and end.
+
+    Returns:
+        What was done, where the tables are, and the test metrics.
+
+    Raises:
+        LtSparkError: where input, configuration or storage stand in the way; the message says what to do.
+    """
+    started = time.monotonic()
+    storage = Storage(spark, config, run_id or new_run_id())
+    config, notes = _with_accepted(storage, config, purpose)
+    tasks = stage_tasks(spark, config, storage, purpose, stages, first, last)
+    tell = listener or (lambda event: None)
+    events: list[StageEvent] = []
+    if all(task.is_done for task in tasks) and not force:
+        for index, task in enumerate(tasks, start=1):
+            events.append(StageEvent("up_to_date", task.stage.name, task.fold or None, index, len(tasks)))
+            tell(events[-1])
+        notes.append("everything is up to date: nothing was done")
+        return _summary(storage, purpose, started, events, [], notes)
+    with RunLock(storage, config):
+        for index, task in enumerate(tasks, start=1):
+            events.append(_do(spark, config, storage, task, index, len(tasks), force, tell))
+    return _summary(storage, purpose, started, events, _test_metrics(storage), notes)
+
+
+def plan(
+    spark: SparkSession,
+    config: Config,
+    *,
+    purpose: Purpose = "both",
+    stages: Sequence[str] | None = None,
+    first: str | None = None,
+    last: str | None = None,
+    force: bool = False,
+) -> list[PlannedStage]:
+    """Return what :func:`run` would do with the same arguments: which stages run, and why. Writes nothing."""
+    storage = Storage(spark, config)
+    config, _ = _with_accepted(storage, config, purpose)
+    planned = []
+    for task in stage_tasks(spark, config, storage, purpose, stages, first, last):
+        runs = force or not task.is_done
+        if not runs:
+            reason = "up to date"
+        elif task.done is None:
+            reason = "never done"
+        else:
+            reason = "forced" if task.is_done else "its settings, code or inputs changed"
+        seconds = float(task.done["seconds"]) if task.done is not None else None
+        planned.append(PlannedStage(task.stage.name, task.fold or None, runs, reason, seconds if runs else 0.0))
+    return planned
+
+
+def chosen_stages(stages: Sequence[str] | None, first: str | None, last: str | None) -> list[Stage]:
+    """Return the stages to run, in order.
+
+    Raises:
+        ConfigError: for a name that is not a stage, or a first stage after the last.
+    """
+    for name in (*(stages or ()), *((first,) if first else ()), *((last,) if last else ())):
+        if name not in STAGE_NAMES:
+            raise ConfigError(
+                f"unknown stage {name!r}: expected one of {', '.join(STAGE_NAMES)}.{nearest(name, STAGE_NAMES)}"
+            )
+    low = STAGE_NAMES.index(first) if first else 0
+    high = STAGE_NAMES.index(last) if last else len(STAGES) - 1
+    if low > high:
+        raise ConfigError(f"stage {first!r} comes after {last!r}: expected --from at or before --to")
+    return [stage for stage in STAGES[low : high + 1] if not stages or stage.name in stages]
+
+
+def stage_tasks(
+    spark: SparkSession,
+    config: Config,
+    storage: Storage,
+    purpose: Purpose,
+    stages: Sequence[str] | None,
+    first: str | None,
+    last: str | None,
+) -> list[StageTask]:
+    """Return the tasks in order: stages without a fold, then fold by fold; keys come from settings, code and inputs."""
+    wanted = {stage.name for stage in chosen_stages(stages, first, last)}
+    folds = {"evaluate": EVALUATE, "produce": PRODUCE, "both": (*EVALUATE, *PRODUCE)}[purpose]
+    done = done_stages(storage)
+    source = config.source
+    sources = [source_fingerprint(spark, source.interactions), source_fingerprint(spark, source.items, "items")]
+    keys: dict[tuple[str, str], str] = {}
+    tasks = []
+    for fold in ("", *t.FOLDS):
+        for stage in STAGES:
+            if (fold not in stage.folds) if fold else bool(stage.folds):
+                continue
+            reads = [*_reads(stage, config), *(stage.reads_live if fold == "live" else ())]
+            inputs = [key for table in reads if (key := _input_key(keys, table, fold))]
+            key = stage_key(
+                {
+                    "stage": stage.name,
+                    "fold": fold,
+                    "schema": t.SCHEMA_VERSION,
+                    "settings": [config.core.seed, *(getattr(config, name).model_dump() for name in stage.sections)],
+                    "code": code_version(stage.module),
+                    "inputs": inputs,
+                    "sources": sources if stage.name == "clean" else [],
+                    "day": _day(config) if fold == "live" and "produce" in stage.sections else "",
+                }
+            )
+            keys[stage.name, fold] = key
+            if stage.name in wanted and (not fold or fold in folds):
+                tasks.append(StageTask(stage, fold, key, done.get((stage.name, fold))))
+    return tasks
+
+
+def _day(config: Config) -> str:
+    """Return today (UTC) where what may be recommended depends on it, else nothing."""
+    columns = config.source.items.columns
+    return f"{datetime.now(UTC):%Y-%m-%d}" if columns.available_from or columns.available_until else ""
+
+
+def _reads(stage: Stage, config: Config) -> list[t.Table]:
+    """Return the tables that a stage reads, of the candidate tables only those of configured models."""
+    models = {*config.blend.models, s.BASELINE}
+    unused = {table for name, table in CANDIDATES.items() if name not in models}
+    return [table for table in stage.reads if table not in unused]
+
+
+def _input_key(keys: dict[tuple[str, str], str], table: t.Table, fold: str) -> str | None:
+    writer = next(stage for stage in STAGES if table in stage.writes)
+    if not writer.folds:
+        return keys[writer.name, ""]
+    return keys.get((writer.name, fold)) or keys.get((writer.name, "valid"))
+
+
+def _do(
+    spark: SparkSession,
+    config: Config,
+    storage: Storage,
+    task: StageTask,
+    index: int,
+    total: int,
+    force: bool,
+    tell: Callable[[StageEvent], None],
+) -> StageEvent:
+    name, fold = task.stage.name, task.fold or None
+    if task.is_done and not force:
+        event = StageEvent("up_to_date", name, fold, index, total)
+        tell(event)
+        return event
+    tell(StageEvent("start", name, fold, index, total))
+    describe_job(spark, f"lt_spark {name}{f' ({fold})' if fold else ''}")
+    started = time.monotonic()
+    now = datetime.now(UTC).replace(tzinfo=None)
+    context = s.Context(spark, config, storage, name, task.fold, now, task.key)
+    try:
+        task.stage.run(context)
+    except Exception:
+        seconds = time.monotonic() - started
+        tell(StageEvent("failed", name, fold, index, total, seconds, context.rows))
+        raise
+    seconds = time.monotonic() - started
+    record_stage(storage, name, task.fold, task.key, seconds, context.rows)
+    event = StageEvent("done", name, fold, index, total, seconds, context.rows)
+    tell(event)
+    return event
+
+
+def _with_accepted(storage: Storage, config: Config, purpose: Purpose) -> tuple[Config, list[str]]:
+    """Return the configuration that produce uses: the sections of the newest accepted settings laid over it."""
+    if purpose != "produce":
+        return config, []
+    row = s.newest_accepted(storage)
+    if row is None:
+        return config, ["no accepted settings: run with --purpose evaluate first; the conf is used as it is"]
+    notes = []
+    age = datetime.now(UTC).replace(tzinfo=None) - row["decided_at"]
+    if age > timedelta(days=config.produce.max_age_days):
+        notes.append(
+            f"warning: the accepted settings are {age.days} days old, above produce.max_age_days "
+            f"({config.produce.max_age_days:g}): run with --purpose evaluate"
+        )
+    settings = json.loads(row["settings"])
+    accepted = {name: type(getattr(config, name)).model_validate(settings[name]) for name in settings}
+    changed = sorted(name for name, section in accepted.items() if section != getattr(config, name))
+    if changed:
+        notes.append(f"accepted settings of run {row['run_id']} stand in for the conf's: {', '.join(changed)}")
+    return config.model_copy(update=accepted), notes
+
+
+def _test_metrics(storage: Storage) -> list[dict[str, object]]:
+    if not storage.exists(t.METRICS):
+        return []
+    rows = storage.read(t.METRICS, "test").where(
+        (F.col("metric") == "ndcg") & F.col("segment").isin("all", "top20_tail")
+    )
+    # a row a model and segment
+    found = [row.asDict() for row in rows.collect()]
+    lengths = sorted({int(row["k"]) for row in found})
+    k = 10 if 10 in lengths else (lengths or [0])[0]
+    return [row for row in found if row["k"] == k]
+
+
+def _summary(
+    storage: Storage,
+    purpose: str,
+    started: float,
+    events: list[StageEvent],
+    metrics: list[dict[str, object]],
+    notes: list[str],
+) -> RunSummary:
+    written = [table for stage in STAGES for table in stage.writes]
+    verdict = ""
+    if metrics:
+        row = s.newest_accepted(storage)
+        verdict = f"{row['verdict']}: {row['reason']}" if row is not None else ""
+    return RunSummary(
+        run_id=storage.run_id,
+        purpose=purpose,
+        seconds=time.monotonic() - started,
+        stages=events,
+        tables={table.full_name: storage.location(table) for table in written},
+        metrics=metrics,
+        verdict=verdict,
+        notes=notes,
+    )
+
+
+__all__ = ["STAGES", "LtSparkError", "PlannedStage", "RunSummary", "Stage", "StageEvent", "plan", "run"]

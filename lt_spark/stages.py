@@ -1,0 +1,361 @@
+"""What each stage reads, calls and writes: the only place where the pure stages meet storage."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import reduce
+
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+
+from lt_spark.core import tables as t
+from lt_spark.core.config import Config
+from lt_spark.core.errors import DataError
+from lt_spark.core.storage import Storage
+from lt_spark.frames import known as folds
+from lt_spark.frames.recommendable import recommendable
+from lt_spark.frames.user_metrics import user_metrics
+from lt_spark.measure import evaluate as evaluation
+from lt_spark.measure import gate as gating
+from lt_spark.measure.lists import list_metrics
+from lt_spark.models import als as als_model
+from lt_spark.models import neighbours as neighbours_model
+from lt_spark.models import popularity as popularity_model
+from lt_spark.prepare import clean as cleaning
+from lt_spark.prepare.rebalance import rebalance_interactions
+from lt_spark.prepare.rebalance_report import rebalance_report
+from lt_spark.prepare.segment import segment_items
+from lt_spark.prepare.sources import read_source
+from lt_spark.prepare.split import split_interactions
+from lt_spark.publish import gold
+from lt_spark.rank import tune as tuning
+from lt_spark.rank.blend import blend as blend_candidates
+from lt_spark.rank.features import ALL_USERS
+
+BLEND = "blend"
+BASELINE = evaluation.BASELINE
+SETTING_SECTIONS = ("segment", "rebalance", "popularity", "als_plain", "als", "neighbours", "candidates", "blend")
+"""The sections that the gate judges, and that produce takes from ``silver.accepted_settings``."""
+_GATE_K = 10
+_RECENT = 0.1
+
+
+@dataclass
+class Context:
+    """One stage of one fold at work: its tables in, its tables out."""
+
+    spark: SparkSession
+    config: Config
+    storage: Storage
+    stage: str
+    fold: str
+    now: datetime
+    stage_key: str = ""
+    rows: dict[str, int] = field(default_factory=dict)
+
+    def read(self, table: t.Table, fold: str | None = None) -> DataFrame:
+        """Read a table; of a folded one the rows of this fold, or of the one named."""
+        return self.storage.read(table, fold or self.fold or None)
+
+    def write(self, table: t.Table, rows: DataFrame) -> None:
+        """Write a table in one transaction and remember the number of rows."""
+        self.rows[table.full_name] = self.storage.write(table, rows, self.fold or None, self.stage_key)
+
+    def write_rows(self, table: t.Table, rows: list[tuple[object, ...]]) -> None:
+        """Write a few rows made on the driver."""
+        self.write(table, self.spark.createDataFrame(rows, table.schema))
+
+    @property
+    def known(self) -> DataFrame:
+        """The events that the fold may see."""
+        return folds.known(self.read(t.INTERACTIONS_SPLIT), self.fold)
+
+    @property
+    def users(self) -> DataFrame:
+        """The users of the fold who get lists."""
+        split = self.read(t.INTERACTIONS_SPLIT)
+        if self.fold == "live":
+            return folds.active_users(split, self.config.produce.active_days)
+        return folds.held_out_users(split, self.fold, self.config.evaluate.max_users, self.config.core.seed)
+
+    @property
+    def seen(self) -> DataFrame:
+        """What each user knows and is not recommended again; nothing where seen items may be recommended."""
+        rows = folds.seen(self.known)
+        return rows.limit(0) if self.config.evaluate.recommend_seen else rows
+
+    @property
+    def recommendable(self) -> DataFrame:
+        """The items that may be recommended in the fold."""
+        return recommendable(self.read(t.ITEMS), self.fold, self.now)
+
+    @property
+    def targets(self) -> DataFrame:
+        """What the fold's users did next."""
+        evaluate = self.config.evaluate
+        return folds.targets(
+            self.read(t.INTERACTIONS_SPLIT),
+            self.fold,
+            self.read(t.ITEM_SEGMENTS),
+            evaluate.recommend_seen,
+            evaluate.max_users,
+            self.config.core.seed,
+        )
+
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[str]:
+        """Give a folder for files that executors read, and remove it afterwards."""
+        folder = f"{self.stage}-{self.fold}-{name}"
+        try:
+            yield self.storage.scratch(folder)
+        finally:
+            self.storage.clear_scratch(folder)
+
+
+def clean(c: Context) -> None:
+    """Read the sources, refuse what cannot be used, give ids their numbers."""
+    source = c.config.source
+    log = read_source(c.spark, source.interactions, "interactions").persist()
+    catalogue = read_source(c.spark, source.items, "items") if source.items.path else None
+    shared: tuple[DataFrame, ...] = (log,)
+    forgotten = c.read(t.FORGOTTEN_USERS) if c.storage.exists(t.FORGOTTEN_USERS) else None
+    try:
+        cleaned = cleaning.clean(
+            log,
+            catalogue,
+            c.read(t.USERS) if c.storage.exists(t.USERS) else None,
+            c.read(t.ITEMS) if c.storage.exists(t.ITEMS) else None,
+            forgotten,
+            c.config,
+            c.now,
+            os.environ.get("LT_SPARK_FORGET_KEY", ""),
+        )
+        shared = (log, *cleaned.shared)
+        # the report first: what it refuses leaves the other tables as they were
+        c.write(t.REJECTED_ROWS, cleaned.rejected_rows)
+        c.write(t.CLEAN_REPORT, cleaned.clean_report)
+        report = c.read(t.CLEAN_REPORT).collect()  # a few counts
+        cleaning.verify_report(report, c.config)
+        c.write(t.USERS, cleaned.users)
+        c.write(t.ITEMS, cleaned.items)
+        c.write(t.INTERACTIONS, cleaned.interactions)
+    finally:
+        for rows in shared:
+            rows.unpersist()
+
+
+def split(c: Context) -> None:
+    """Give each event its split."""
+    c.write(t.INTERACTIONS_SPLIT, split_interactions(c.read(t.INTERACTIONS), c.config.split, c.config.core.seed))
+
+
+def segment(c: Context) -> None:
+    """Give each item its segment in the fold."""
+    c.write(t.ITEM_SEGMENTS, segment_items(c.known, c.read(t.ITEMS), c.config.segment, c.fold))
+
+
+def rebalance(c: Context) -> None:
+    """Weigh the known events so that rare items are learnt too."""
+    section, segments = c.config.rebalance, c.read(t.ITEM_SEGMENTS)
+    c.write(t.INTERACTIONS_REBALANCED, rebalance_interactions(c.known, segments, section, c.fold, c.config.core.seed))
+    rebalanced = c.read(t.INTERACTIONS_REBALANCED)
+    folds.check_known(rebalanced, c.read(t.INTERACTIONS_SPLIT), c.fold)
+    c.write(t.REBALANCE_REPORT, rebalance_report(c.known, rebalanced, segments, c.fold))
+
+
+def popularity(c: Context) -> None:
+    """Recommend what is most used."""
+    rows = popularity_model.popularity_candidates(c.known, c.users, c.seen, c.recommendable, c.config, c.fold)
+    c.write(t.CANDIDATES["popularity"], rows)
+
+
+def tune_als(c: Context) -> None:
+    """Choose plain ALS's settings on valid."""
+    with c.scratch("grid") as folder:
+        rows = als_model.tune_als(
+            c.known,
+            c.targets,
+            c.seen,
+            c.recommendable,
+            c.config,
+            c.known.count(),
+            c.read(t.ITEMS).count(),
+            lambda name: f"{folder}/{name}",
+        )
+    c.write_rows(t.ALS_SETTINGS, list(rows))
+
+
+def als_plain(c: Context) -> None:
+    """Recommend by plain ALS, the baseline."""
+    _als(c, BASELINE, als_model.plain_ratings(c.known), _plain_settings(c))
+
+
+def als(c: Context) -> None:
+    """Recommend by ALS on the rebalanced events."""
+    ratings = als_model.rebalanced_ratings(c.read(t.INTERACTIONS_REBALANCED))
+    _als(c, "als", ratings, als_model.als_settings(_plain_settings(c), c.config))
+
+
+def neighbours(c: Context) -> None:
+    """Find similar items, and recommend by them."""
+    c.write(t.ITEM_NEIGHBOURS, neighbours_model.item_neighbours(c.known, c.config.neighbours, c.fold))
+    with c.scratch("edges") as folder:
+        rows = neighbours_model.neighbours_candidates(
+            c.known,
+            c.read(t.ITEM_NEIGHBOURS),
+            c.users,
+            c.seen,
+            c.recommendable,
+            c.config,
+            c.read(t.ITEMS).count(),
+            fold=c.fold,
+            scratch=folder,
+        )
+        c.write(t.CANDIDATES["neighbours"], rows)
+
+
+def tune(c: Context) -> None:
+    """Choose the blend weights on valid."""
+    models = c.config.blend.models
+    rows = tuning.sample_rows(
+        [c.read(t.CANDIDATES[name]) for name in models],
+        c.targets,
+        c.read(t.ITEM_SEGMENTS),
+        c.config.tune,
+        c.config.core.seed,
+        c.config.core.max_driver_bytes,
+        c.config.candidates.n,
+    )
+    sample = tuning.to_sample(rows.toPandas(), models)  # at most tune.max_users pairs, within core.max_driver_bytes
+    c.write_rows(t.BLEND_WEIGHTS, list(tuning.weights_rows(sample, models, c.config.tune)))
+
+
+def blend(c: Context) -> None:
+    """Blend all models' candidates into recommendations."""
+    models, weights = c.config.blend.models, c.read(t.BLEND_WEIGHTS)
+    if c.fold == "live" and _accepted_model(c) == BASELINE:
+        models = (BASELINE,)
+        weights = c.spark.createDataFrame([(ALL_USERS, BASELINE, 1.0, 0.0)], t.BLEND_WEIGHTS.schema)
+    c.write(
+        t.RECOMMENDATIONS,
+        blend_candidates(
+            [c.read(t.CANDIDATES[name]) for name in models],
+            weights,
+            c.read(t.ITEM_SEGMENTS),
+            c.config.blend.n,
+            c.config.core.seed,
+            c.fold,
+        ),
+    )
+
+
+def evaluate(c: Context) -> None:
+    """Measure every model and the blend against plain ALS."""
+    names = (*dict.fromkeys((*c.config.blend.models, BASELINE)), BLEND)
+    section = c.config.evaluate
+    lists = _lists(c, names)
+    c.write(t.USER_METRICS, user_metrics(lists, c.targets, names, section.ks))
+    c.write(
+        t.METRICS,
+        evaluation.metrics(c.read(t.USER_METRICS), lists, c.read(t.ITEM_SEGMENTS), section, c.config.core.seed, c.fold),
+    )
+
+
+def gate(c: Context) -> None:
+    """Decide on valid whether produce may use the blend."""
+    found = c.read(t.METRICS).where(
+        (F.col("model_name") == BLEND) & (F.col("metric") == "ndcg") & (F.col("k") == gate_k(c.config))
+    )
+    differences = {
+        row["segment"]: gating.Difference(row["value"], row["baseline_value"], row["difference_low"])
+        for row in found.collect()  # a row a segment
+    }
+    verdict = gating.decide(differences, c.config.gate)
+    settings = {name: getattr(c.config, name).model_dump(mode="json") for name in SETTING_SECTIONS}
+    c.write_rows(
+        t.ACCEPTED_SETTINGS,
+        [
+            (
+                c.storage.run_id,
+                c.now.date(),
+                datetime.now(UTC).replace(tzinfo=None),
+                c.stage_key,
+                "accepted" if verdict.is_accepted else "refused",
+                verdict.reason,
+                BLEND if verdict.is_accepted else BASELINE,
+                json.dumps(settings, sort_keys=True),
+            )
+        ],
+    )
+
+
+def publish(c: Context) -> None:
+    """Write the gold tables."""
+    items, segments, popular = c.read(t.ITEMS), c.read(t.ITEM_SEGMENTS), c.config.popularity
+    recommendations, run_date = c.read(t.RECOMMENDATIONS), c.now.date()
+
+    def put(table: t.Table, rows: DataFrame) -> None:
+        c.write(table, gold.stamped(rows, c.storage.run_id, run_date))
+
+    put(t.GOLD_RECOMMENDATIONS, gold.recommendations(recommendations, c.read(t.USERS), items, c.known))
+    recent = popular.model_copy(update={"half_life_share": popular.half_life_share or _RECENT})
+    scores = popularity_model.item_popularity(c.known, recent).join(c.recommendable, "item_idx", "left_semi")
+    put(t.GOLD_RECOMMENDATIONS_DEFAULT, gold.recommendations_default(scores, items, segments, c.config.publish))
+    plain = c.read(t.CANDIDATES[BASELINE])
+    put(t.GOLD_TAIL_ITEMS, gold.tail_items(recommendations, plain, items, segments))
+    put(t.GOLD_SIMILAR_ITEMS, gold.similar_items(c.read(t.ITEM_NEIGHBOURS), items, c.config.publish.n_similar))
+    if c.storage.exists(t.METRICS):
+        put(t.GOLD_METRICS, c.storage.read(t.METRICS))
+    lists = _lists(c, (BASELINE, BLEND))
+    put(t.GOLD_TAIL_HEALTH, list_metrics(lists, segments, c.config.evaluate.ks))
+
+
+def newest_accepted(storage: Storage) -> Row | None:
+    """Return the newest row of ``silver.accepted_settings``, or None."""
+    if not storage.exists(t.ACCEPTED_SETTINGS):
+        return None
+    return storage.read(t.ACCEPTED_SETTINGS).orderBy(F.desc("decided_at")).first()
+
+
+def _accepted_model(c: Context) -> str:
+    row = newest_accepted(c.storage)
+    return str(row["model_name"]) if row is not None else BLEND
+
+
+def gate_k(config: Config) -> int:
+    """Return the list length that the gate looks at: 10 where it is measured, else the shortest."""
+    return _GATE_K if _GATE_K in config.evaluate.ks else min(config.evaluate.ks)
+
+
+def _plain_settings(c: Context) -> als_model.AlsSettings:
+    row = c.read(t.ALS_SETTINGS).where("is_chosen").first()
+    if row is None:
+        raise DataError("silver.als_settings has no chosen row: run the stage tune_als again (`--only tune_als`)")
+    return als_model.plain_settings([(row["rank"], row["alpha"], row["reg_param"])], c.config)
+
+
+def _als(c: Context, name: str, ratings: DataFrame, settings: als_model.AlsSettings) -> None:
+    with c.scratch("factors") as folder:
+        rows = als_model.als_candidates(
+            ratings,
+            c.users,
+            c.seen,
+            c.recommendable,
+            settings,
+            c.config.candidates.n,
+            model_name=name,
+            fold=c.fold,
+            scratch=folder,
+            n_items=c.read(t.ITEMS).count(),
+        )
+        c.write(t.CANDIDATES[name], rows)
+
+
+def _lists(c: Context, names: tuple[str, ...]) -> DataFrame:
+    columns = ["fold", "model_name", "user_idx", "item_idx", "score", "rank"]
+    blended = c.read(t.RECOMMENDATIONS).withColumn("model_name", F.lit(BLEND))
+    parts = [blended if name == BLEND else c.read(t.CANDIDATES[name]) for name in names]
+    return reduce(DataFrame.unionByName, [part.select(*columns) for part in parts])

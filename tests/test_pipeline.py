@@ -1,0 +1,213 @@
+"""The pipeline end to end on a small shop: tables, re-runs, leakage, gold as others read it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lt_spark.core import tables as t
+from lt_spark.core.config import Config
+from lt_spark.core.errors import ConfigError, RunLockedError
+from lt_spark.core.runs import RunLock
+from lt_spark.core.storage import Storage
+from lt_spark.pipeline import STAGES, chosen_stages, plan, run
+from tests.small_shop import N_ITEMS, N_USERS, write_shop
+
+
+def test_every_table_is_written_by_one_stage_before_it_is_read() -> None:
+    written: list[t.Table] = []
+    for stage in STAGES:
+        assert set(stage.reads) <= set(written), stage.name
+        assert not set(stage.writes) & set(written), stage.name
+        written += stage.writes
+
+
+def test_a_misspelt_stage_is_named_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"unknown stage 'segmnt'.*Did you mean 'segment'"):
+        chosen_stages(["segmnt"], None, None)
+
+
+def test_from_after_to_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'blend' comes after 'clean'"):
+        chosen_stages(None, "blend", "clean")
+
+
+@pytest.fixture(scope="module")
+def shop(spark: Any, tmp_path_factory: Any) -> tuple[Any, Config, Storage, Any]:
+    config = Config.model_validate(write_shop(tmp_path_factory.mktemp("shop")))
+    summary = run(spark, config)
+    return spark, config, Storage(spark, config), summary
+
+
+@pytest.mark.spark
+def test_a_run_does_every_stage_of_every_fold(shop: Any) -> None:
+    *_, summary = shop
+    expected = {(stage.name, fold) for stage in STAGES for fold in (stage.folds or (None,))}
+    assert {(event.stage, event.fold) for event in summary.stages} == expected
+    assert {event.kind for event in summary.stages} == {"done"}
+
+
+@pytest.mark.spark
+def test_the_summary_has_test_metrics_of_every_model(shop: Any) -> None:
+    *_, summary = shop
+    named = {(row["model_name"], row["segment"]) for row in summary.metrics}
+    models = ("popularity", "als_plain", "als", "neighbours", "blend")
+    assert named >= {(name, "all") for name in models}
+    assert all(0 <= row["value_low"] <= row["value"] <= row["value_high"] <= 1 for row in summary.metrics)
+
+
+@pytest.mark.spark
+def test_lists_hold_no_seen_item_and_no_item_twice(shop: Any) -> None:
+    _, _, storage, _ = shop
+    for table in (t.RECOMMENDATIONS, *t.CANDIDATES.values()):
+        rows = storage.read(table, "live")
+        assert rows.count() > 0
+        assert rows.groupBy("user_idx", "item_idx").count().where("count > 1").count() == 0
+        known = storage.read(t.INTERACTIONS_SPLIT)
+        assert rows.join(known, ["user_idx", "item_idx"], "left_semi").count() == 0, table.name
+
+
+@pytest.mark.spark
+def test_ranks_run_from_one_by_score(shop: Any) -> None:
+    _, _, storage, _ = shop
+    rows = storage.read(t.RECOMMENDATIONS, "live").toPandas()
+    for _, own in rows.sort_values("rank").groupby("user_idx"):
+        assert list(own["rank"]) == list(range(1, len(own) + 1))
+        assert own["score"].is_monotonic_decreasing
+
+
+@pytest.mark.spark
+def test_shares_of_models_sum_to_one(shop: Any) -> None:
+    _, _, storage, _ = shop
+    rows = storage.read(t.RECOMMENDATIONS, "live").limit(50).collect()
+    for row in rows:
+        assert sum(part["share"] for part in row["models"]) == pytest.approx(1.0)
+        assert sum(part["share"] for part in row["because"]) <= 1.0 + 1e-9
+
+
+@pytest.mark.spark
+def test_gold_is_read_by_delta_rs(shop: Any) -> None:
+    deltalake = pytest.importorskip("deltalake")
+    _, _, storage, _ = shop
+    for table in t.ALL_TABLES:
+        if table.layer != "gold":
+            continue
+        opened = deltalake.DeltaTable(storage.location(table))
+        assert opened.protocol().min_reader_version == 1
+        rows = opened.to_pyarrow_dataset().to_table()
+        assert rows.num_rows > 0, table.name
+        assert rows.column_names == table.column_names
+    users = deltalake.DeltaTable(storage.location(t.GOLD_RECOMMENDATIONS)).to_pyarrow_dataset().to_table()
+    assert set(users["user_id"].to_pylist()) == {f"u{user:03d}" for user in range(N_USERS)}
+    assert all(item.startswith("0") for item in users["item_id"].to_pylist())
+
+
+@pytest.mark.spark
+def test_gold_is_read_by_duckdb(shop: Any) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    found = list(Path(pytest.importorskip("duckdb_ext").__file__).parent.rglob("delta.duckdb_extension"))
+    _, _, storage, _ = shop
+    connection = duckdb.connect(config={"allow_unsigned_extensions": "true"})
+    connection.load_extension(str(found[0]))
+    path = storage.location(t.GOLD_TAIL_ITEMS)
+    n_items, n_users = connection.execute(
+        f"SELECT count(*), sum(n_users_reached) FROM delta_scan('{path}')"  # noqa: S608 - a path of this test
+    ).fetchone()
+    assert n_items > N_ITEMS // 4
+    assert n_users > 0
+
+
+@pytest.mark.spark
+def test_a_reason_names_an_item_of_the_users_history(shop: Any) -> None:
+    _, _, storage, _ = shop
+    rows = storage.read(t.GOLD_RECOMMENDATIONS).where("reason_code = 'because_of'")
+    users, items = storage.read(t.USERS), storage.read(t.ITEMS).select("item_idx", "item_id")
+    history = storage.read(t.INTERACTIONS).join(users, "user_idx").join(items, "item_idx")
+    history = history.select("user_id", history["item_id"].alias("reason_item_id"))
+    assert rows.count() > 0
+    assert rows.join(history, ["user_id", "reason_item_id"], "left_anti").count() == 0
+    row = rows.first()
+    assert row["reason"] == f"because of «Thing {int(row['reason_item_id'])} «é»» on {row['reason_event_date']}"
+
+
+@pytest.mark.spark
+def test_clean_accounts_for_every_row(shop: Any) -> None:
+    _, _, storage, _ = shop
+    counts = {
+        row["measure"]: row["n_rows"] for row in storage.read(t.CLEAN_REPORT).where("source = 'interactions'").collect()
+    }
+    assert counts["rows_in"] == sum(
+        counts.get(name, 0) for name in ("kept", "refused", "duplicates", "not_selected", "forgotten", "over_cap")
+    )
+    assert storage.count(t.INTERACTIONS) == counts["kept"]
+
+
+@pytest.mark.spark
+def test_a_second_run_does_nothing(shop: Any) -> None:
+    spark, config, storage, _ = shop
+    version = storage.version(t.RUN_LOCK)
+    again = run(spark, config)
+    assert {event.kind for event in again.stages} == {"up_to_date"}
+    assert storage.version(t.RUN_LOCK) == version
+    assert "everything is up to date: nothing was done" in again.notes
+
+
+@pytest.mark.spark
+def test_a_changed_setting_makes_only_what_depends_on_it_stale(shop: Any) -> None:
+    spark, config, _, _ = shop
+    changed = config.model_copy(update={"rebalance": config.rebalance.model_copy(update={"strength": 0.9})})
+    stale = {planned.stage for planned in plan(spark, changed) if planned.runs}
+    assert stale == {"rebalance", "als", "tune", "blend", "evaluate", "gate", "publish"}
+
+
+@pytest.mark.spark
+def test_a_changed_source_makes_everything_stale(shop: Any) -> None:
+    spark, config, _, _ = shop
+    path = Path(config.source.interactions.path)
+    before = path.read_bytes()
+    try:
+        path.write_bytes(before + b"u000,01,1700000000\n")
+        assert all(planned.runs for planned in plan(spark, config))
+    finally:
+        path.write_bytes(before)
+
+
+@pytest.mark.spark
+def test_folds_see_only_what_they_may(shop: Any) -> None:
+    _, _, storage, _ = shop
+    split = storage.read(t.INTERACTIONS_SPLIT)
+    for fold, allowed in {"valid": ["train"], "test": ["train", "valid"], "live": ["train", "valid", "test"]}.items():
+        seen = storage.read(t.ITEM_SEGMENTS, fold).agg({"n_interactions": "sum"}).first()[0]
+        assert seen == split.where(split["split"].isin(*allowed)).count()
+
+
+@pytest.mark.spark
+def test_the_gate_says_what_it_decided(shop: Any) -> None:
+    _, config, storage, _ = shop
+    row = storage.read(t.ACCEPTED_SETTINGS).first()
+    assert row["verdict"] in ("accepted", "refused")
+    assert (row["model_name"] == "blend") == (row["verdict"] == "accepted")
+    assert json.loads(row["settings"])["neighbours"] == config.neighbours.model_dump(mode="json")
+
+
+@pytest.mark.spark
+def test_a_held_lock_names_its_holder_and_its_own_run_takes_it_over(shop: Any) -> None:
+    spark, config, _, _ = shop
+    first, second = Storage(spark, config, "run-a"), Storage(spark, config, "run-b")
+    with RunLock(first, config):
+        with pytest.raises(RunLockedError, match="run run-a holds these tables: owner"), RunLock(second, config):
+            pass
+        with RunLock(Storage(spark, config, "run-a"), config):
+            pass
+    with RunLock(second, config):
+        pass
+
+
+@pytest.mark.spark
+def test_produce_alone_uses_accepted_settings(shop: Any) -> None:
+    spark, config, _, _ = shop
+    changed = config.model_copy(update={"neighbours": config.neighbours.model_copy(update={"decay": 0.3})})
+    summary = run(spark, changed, purpose="produce")
+    assert any("stand in for the conf's: neighbours" in note for note in summary.notes)
+    assert {event.kind for event in summary.stages} == {"up_to_date"}
