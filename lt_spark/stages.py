@@ -307,10 +307,22 @@ def publish(c: Context) -> None:
     plain = c.read(t.CANDIDATES[BASELINE])
     put(t.GOLD_TAIL_ITEMS, gold.tail_items(recommendations, plain, items, segments))
     put(t.GOLD_SIMILAR_ITEMS, gold.similar_items(c.read(t.ITEM_NEIGHBOURS), items, c.config.publish.n_similar))
+    # the tables that grow by run come last, without the rows of a run that was killed before it was recorded
+    finished = [row["run_id"] for row in _finished_runs(c)]
+    for table in (t.GOLD_METRICS, t.GOLD_TAIL_HEALTH):
+        if c.storage.exists(table):
+            c.storage.delta(table).delete(~F.col("run_id").isin(*finished, c.storage.run_id))
     if c.storage.exists(t.METRICS):
         put(t.GOLD_METRICS, c.storage.read(t.METRICS))
     lists = _lists(c, (BASELINE, BLEND))
     put(t.GOLD_TAIL_HEALTH, list_metrics(lists, segments, c.config.evaluate.ks))
+
+
+def _finished_runs(c: Context) -> list[Row]:
+    """Return the ids of the runs that published, a row a run."""
+    if not c.storage.exists(t.STAGE_RUNS):
+        return []
+    return c.storage.read(t.STAGE_RUNS).where(F.col("stage") == c.stage).select("run_id").distinct().collect()
 
 
 def newest_accepted(storage: Storage) -> Row | None:

@@ -1,6 +1,7 @@
 """The pipeline end to end on a small shop: tables, re-runs, leakage, gold as others read it."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,11 @@ def test_gold_is_read_by_delta_rs(shop: Any) -> None:
 @pytest.mark.spark
 def test_gold_is_read_by_duckdb(shop: Any) -> None:
     duckdb = pytest.importorskip("duckdb")
-    found = list(Path(pytest.importorskip("duckdb_ext").__file__).parent.rglob("delta.duckdb_extension"))
+    package = find_spec("duckdb_ext")
+    if package is None:
+        pytest.skip("duckdb-ext-delta is not installed")
+    folders = [Path(folder) for folder in package.submodule_search_locations or ()]
+    found = [path for folder in folders for path in folder.rglob("delta.duckdb_extension")]
     _, _, storage, _ = shop
     connection = duckdb.connect(config={"allow_unsigned_extensions": "true"})
     connection.load_extension(str(found[0]))

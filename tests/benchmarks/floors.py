@@ -1,0 +1,175 @@
+"""The floors: what the default settings reach on two data sets, beside what they have to reach.
+
+    python tests/benchmarks/floors.py DATA_FOLDER [--out FILE] [--set section.key=value]
+
+DATA_FOLDER has the folders amazon_scientific and ml_latest_small, each with interactions.csv (user_id, item_id,
+timestamp, perhaps rating) and items.csv (item_id, title, text columns). For each the configuration is the one that
+`lt-spark init` writes; everything is chosen on valid, then test is looked at once. Prints a markdown table.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+import lt_spark
+from lt_spark.core import tables as t
+from lt_spark.core.config import Config
+from lt_spark.core.config_files import LoadedConfig, config_hash, load_config
+from lt_spark.core.session import start_session
+from lt_spark.core.storage import Storage
+from lt_spark.prepare.conf_text import conf_text
+from lt_spark.prepare.inspect import inspect_files
+
+K = 10
+MODELS = ("als_plain", "als", "neighbours", "popularity", "blend")
+SEGMENTS = ("all", "top20_tail")
+FLOORS: dict[str, dict[str, tuple[float, float | None]]] = {
+    "amazon_scientific": {"als_plain": (0.066, 0.021), "neighbours": (0.078, 0.050), "blend": (0.080, 0.050)},
+    "ml_latest_small": {"als_plain": (0.037, None), "neighbours": (0.050, 0.011), "blend": (0.052, 0.011)},
+}
+"""NDCG@10 of all users and of users whose target is outside the top 20 % of items, at least."""
+HEADS = ("data", "users", "model", "NDCG@10 [95 %]", "floor", "", "against als_plain [95 %]", "p", "coverage@10")
+_PLACES = ("tables", "files", "run", "source")
+
+Metrics = Mapping[tuple[str, str, str], Mapping[str, Any]]
+"""Rows of silver.metrics by (model_name, segment, metric)."""
+
+
+def init_conf(data: Path, work: Path, overrides: Sequence[str]) -> LoadedConfig:
+    """Write the configuration that `lt-spark init` would write for a folder, and load it."""
+    text = conf_text(inspect_files([str(data / "interactions.csv"), str(data / "items.csv")]))
+    conf = work / "lt-spark.yaml"
+    conf.write_text(text, encoding="utf-8")
+    places = [f"tables.root={work / 'tables'}", f"files.root={work / 'files'}"]
+    return load_config(str(conf), [*places, *overrides])
+
+
+def measure(spark: SparkSession, config: Config) -> Metrics:
+    """Run the EVALUATE pass and return the metrics of test."""
+
+    def tell(event: Any) -> None:
+        if event.kind == "done":
+            sys.stderr.write(f"  {event.stage} {event.fold or ''} {event.seconds:.1f} s\n")
+
+    lt_spark.run(spark, config, purpose="evaluate", listener=tell)
+    rows = Storage(spark, config).read(t.METRICS, "test").where(f"k = {K}").collect()
+    return {(row["model_name"], row["segment"], row["metric"]): row.asDict() for row in rows}
+
+
+def table_rows(name: str, metrics: Metrics) -> list[tuple[str, ...]]:
+    """Return the lines of a data set: segments x models."""
+    lines: list[tuple[str, ...]] = []
+    for place, segment in enumerate(SEGMENTS):
+        for model in MODELS:
+            row = metrics.get((model, segment, "ndcg"))
+            if row is None:
+                continue
+            floor = FLOORS.get(name, {}).get(model, (None, None))[place]
+            is_met = "" if floor is None else "met" if row["value"] >= floor else "NOT MET"
+            against, p = "", ""
+            if model != "als_plain":
+                low, high = row["difference_low"], row["difference_high"]
+                against, p = f"{row['difference']:+.4f} [{low:+.4f}, {high:+.4f}]", f"{row['p_value']:.3f}"
+            coverage = metrics.get((model, "all", "coverage"))
+            lines.append(
+                (
+                    name,
+                    "all" if segment == "all" else "tail",
+                    model,
+                    f"{row['value']:.4f} [{row['value_low']:.4f}, {row['value_high']:.4f}]",
+                    "-" if floor is None else f"{floor:.3f}",
+                    is_met,
+                    against,
+                    p,
+                    f"{coverage['value']:.3f}" if coverage and segment == "all" else "",
+                )
+            )
+    return lines
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a markdown table."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def blas_lines() -> list[str]:
+    """Return a line a BLAS that numpy brings, with the kernels it chose for this processor.
+
+    Sums in another order differ in their last digits, so figures are compared on the same line only.
+    """
+    import numpy  # noqa: F401  (loads its BLAS)
+
+    try:
+        from threadpoolctl import threadpool_info
+    except ModuleNotFoundError:
+        return ["BLAS unknown: pip install threadpoolctl"]
+    found = [info for info in threadpool_info() if info.get("user_api") == "blas"]
+    return [
+        f"BLAS {info['internal_api']} {info.get('version')}, architecture {info.get('architecture')}, "
+        f"{info['num_threads']} threads"
+        for info in found
+    ] or ["BLAS none"]
+
+
+def processor() -> str:
+    """Return the processor's name where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return "processor unknown"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "processor unknown")
+
+
+def report(folder: Path, overrides: Sequence[str]) -> str:
+    """Run every data set that is there, and return the report as markdown."""
+    names = [name for name in FLOORS if (folder / name / "interactions.csv").is_file()]
+    if not names:
+        sys.exit(f"{folder}: expected the folders {', '.join(FLOORS)} with interactions.csv and items.csv, found none")
+    rows: list[tuple[str, ...]] = []
+    notes = []
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="lt-spark-floors-") as work:
+            loaded = init_conf(folder / name, Path(work), overrides)
+            spark = start_session(loaded.config, "lt-spark floors")
+            sys.stderr.write(f"{name}\n")
+            started = time.monotonic()
+            rows += table_rows(name, measure(spark, loaded.config))
+            took = time.monotonic() - started
+        settings = config_hash(loaded.config, [key for key in Config.model_fields if key not in _PLACES])
+        notes.append(f"- {name}: config {settings}, seed {loaded.config.core.seed}, {took:.0f} s")
+    missed = [f"{row[0]} {row[2]} {row[1]}" for row in rows if row[5] == "NOT MET"]
+    notes.append(f"- {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, lt_spark {lt_spark.__version__}")
+    notes.append(f"- {processor()}; {'; '.join(blas_lines())}")
+    if overrides:
+        notes.append(f"- set: {', '.join(overrides)}")
+    missing = [name for name in FLOORS if name not in names]
+    if missing:
+        notes.append(f"- not there: {', '.join(missing)}")
+    notes.append(f"- floors not met: {', '.join(missed)}" if missed else "- every floor is met")
+    return markdown(HEADS, rows) + "\n\n" + "\n".join(notes) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the command line, run, print."""
+    parser = argparse.ArgumentParser(description="What the default settings reach on two data sets, and their floors.")
+    parser.add_argument("folder", type=Path, help="has the folders amazon_scientific and ml_latest_small")
+    parser.add_argument("--out", type=Path, help="write the report to this file too")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="a setting; repeatable")
+    arguments = parser.parse_args(argv)
+    text = report(arguments.folder, arguments.set)
+    sys.stdout.write(text)
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Storage: one transaction a write, folds apart, old readers welcome, clear refusals."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lt_spark.core import tables as t
+from lt_spark.core.config import Config
+from lt_spark.core.errors import ConfigError, StorageError
+from lt_spark.core.storage import Storage, remove_folder
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture
+def storage(spark: Any, tmp_path: Path) -> Storage:
+    root = {"tables": {"root": str(tmp_path / "t")}, "files": {"root": str(tmp_path / "f")}}
+    return Storage(spark, Config.model_validate(root), "run-1")
+
+
+def segment(fold: str, item: int) -> dict[str, Any]:
+    return {"fold": fold, "item_idx": item, "segment": "head"}
+
+
+def test_a_fold_is_replaced_and_the_others_stay(storage: Storage, frame: Any) -> None:
+    storage.write(t.ITEM_SEGMENTS, frame(t.ITEM_SEGMENTS, [segment("valid", 1)]), "valid")
+    storage.write(t.ITEM_SEGMENTS, frame(t.ITEM_SEGMENTS, [segment("test", 2)]), "test")
+    n = storage.write(t.ITEM_SEGMENTS, frame(t.ITEM_SEGMENTS, [segment("valid", 3), segment("valid", 4)]), "valid")
+    assert n == 2
+    rows = {(row["fold"], row["item_idx"]) for row in storage.read(t.ITEM_SEGMENTS).collect()}
+    assert rows == {("valid", 3), ("valid", 4), ("test", 2)}
+
+
+def test_an_empty_fold_empties_it(storage: Storage, frame: Any) -> None:
+    storage.write(t.ITEM_SEGMENTS, frame(t.ITEM_SEGMENTS, [segment("valid", 1)]), "valid")
+    assert storage.write(t.ITEM_SEGMENTS, frame(t.ITEM_SEGMENTS, []), "valid") == 0
+    assert storage.read(t.ITEM_SEGMENTS).count() == 0
+
+
+def test_columns_and_tables_carry_comments_and_protocol_one(storage: Storage, frame: Any) -> None:
+    storage.write(t.USERS, frame(t.USERS, [{"user_idx": 1, "user_id": "007"}]))
+    schema = storage.read(t.USERS).schema
+    assert [field.metadata["comment"] for field in schema] == [column.comment for column in t.USERS.columns]
+    detail = storage.delta(t.USERS).detail().first()
+    assert detail["description"] == t.USERS.comment
+    assert detail["minReaderVersion"] == 1
+    assert detail["properties"]["delta.enableDeletionVectors"] == "false"
+
+
+def test_a_missing_table_names_where_and_what_to_do(storage: Storage) -> None:
+    with pytest.raises(StorageError, match=r"silver.users is not at .*/silver/users. Run the stage that writes it"):
+        storage.read(t.USERS)
+    assert storage.read_or_empty(t.USERS).count() == 0
+
+
+def test_a_missing_column_writes_nothing(storage: Storage, spark: Any) -> None:
+    with pytest.raises(StorageError, match=r"columns \['user_id'\] are missing"):
+        storage.write(t.USERS, spark.createDataFrame([(1,)], "user_idx int"))
+    assert not storage.exists(t.USERS)
+
+
+def test_a_folded_table_needs_its_fold(storage: Storage, frame: Any) -> None:
+    with pytest.raises(StorageError, match="written fold by fold"):
+        storage.write(t.ITEM_SEGMENTS, frame(t.ITEM_SEGMENTS, []), "tomorrow")
+
+
+def test_only_scratch_folders_are_removed(spark: Any, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="only scratch folders are removed"):
+        remove_folder(spark, str(tmp_path))
+    assert tmp_path.exists()
+
+
+def test_an_injection_in_the_catalog_name_is_refused(spark: Any) -> None:
+    config = Config.model_validate({"tables": {"catalog": "main`; DROP TABLE x; --"}})
+    with pytest.raises(ConfigError, match="not a plain identifier"):
+        Storage(spark, config).location(t.USERS)

@@ -1,0 +1,95 @@
+"""A run killed with -9, then run again: the tables of an undisturbed run."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lt_spark.core import tables as t
+from lt_spark.core.config import Config
+from lt_spark.core.storage import Storage
+from lt_spark.pipeline import STAGES, run
+from tests.small_shop import write_shop
+
+pytestmark = pytest.mark.spark
+_COMPARED = [
+    table
+    for stage in STAGES
+    for table in stage.writes
+    if table not in (t.ACCEPTED_SETTINGS, t.GOLD_METRICS, t.GOLD_TAIL_HEALTH)
+]
+_RUN_COLUMNS = {"run_id", "run_date"}
+
+
+def rows_of(storage: Storage, table: t.Table) -> list[str]:
+    names = [name for name in table.column_names if name not in _RUN_COLUMNS]
+    return sorted(
+        json.dumps(row.asDict(recursive=True), default=str) for row in storage.read(table).select(*names).collect()
+    )
+
+
+def killed_run(folder: Path, settings: dict[str, Any], stage: str, after_s: float, *arguments: str) -> None:
+    """Start ``lt-spark run`` and kill its whole process group some time after a stage began."""
+    conf = folder / "conf.yaml"
+    conf.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-c",
+        "from lt_spark.cli import main; main()",
+        "run",
+        "-c",
+        str(conf),
+        "--log-json",
+        *arguments,
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr is not None
+    began = False
+    for line in process.stderr:
+        if line.startswith("{") and json.loads(line).get("stage") == stage:
+            began = True
+            break
+    assert began, f"the run ended before stage {stage}"
+    time.sleep(after_s)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=30)
+
+
+def test_killed_in_rebalance_then_run_again(spark: Any, tmp_path: Path) -> None:
+    disturbed = write_shop(tmp_path / "a")
+    undisturbed = write_shop(tmp_path / "b")
+    killed_run(tmp_path, disturbed, "rebalance", 1.0, "--purpose", "evaluate", "--to", "popularity")
+    compared = {}
+    for name, settings in (("a", disturbed), ("b", undisturbed)):
+        config = Config.model_validate(settings)
+        run(spark, config, purpose="evaluate", last="popularity")
+        storage = Storage(spark, config)
+        compared[name] = {table.full_name: rows_of(storage, table) for table in _COMPARED if storage.exists(table)}
+    assert compared["a"] == compared["b"]
+    assert len(compared["a"]) >= 9
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("moment", range(5))
+def test_killed_at_a_random_moment_then_run_again(spark: Any, tmp_path: Path, moment: int) -> None:
+    draw = random.Random(20_000 + moment)
+    stage = draw.choice([stage.name for stage in STAGES])
+    disturbed, undisturbed = write_shop(tmp_path / "a"), write_shop(tmp_path / "b")
+    killed_run(tmp_path, disturbed, stage, draw.uniform(0.0, 4.0))
+    compared = {}
+    for name, settings in (("a", disturbed), ("b", undisturbed)):
+        config = Config.model_validate(settings)
+        run(spark, config)
+        compared[name] = {table.full_name: rows_of(Storage(spark, config), table) for table in _COMPARED}
+    assert compared["a"] == compared["b"], stage
