@@ -21,7 +21,7 @@ from lt_spark import stages as s
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError, LtSparkError, nearest
-from lt_spark.core.runs import RunLock, code_version, done_stages, new_run_id, record_stage, stage_key
+from lt_spark.core.runs import RunLock, code_version, done_stages, new_run_id, record_run, record_stage, stage_key
 from lt_spark.core.session import describe_job
 from lt_spark.core.storage import Storage
 from lt_spark.prepare.sources import source_fingerprint
@@ -299,8 +299,15 @@ def run(
         notes.append("everything is up to date: nothing was done")
         return _summary(storage, purpose, started, events, [], notes)
     with RunLock(storage, config):
-        for index, task in enumerate(tasks, start=1):
-            events.append(_do(spark, config, storage, task, index, len(tasks), force, tell))
+        try:
+            for index, task in enumerate(tasks, start=1):
+                _do(spark, config, storage, task, index, len(tasks), force, lambda event: _note(event, events, tell))
+        finally:
+            ended = zip(events, tasks, strict=False)
+            record_run(
+                storage,
+                [(e.stage, e.fold, e.kind.replace("_", " "), e.seconds, e.rows, task.key) for e, task in ended],
+            )
     return _summary(storage, purpose, started, events, _test_metrics(storage), notes)
 
 
@@ -410,6 +417,12 @@ def _input_key(keys: dict[tuple[str, str], str], table: t.Table, fold: str) -> s
     return keys.get((writer.name, fold)) or keys.get((writer.name, "valid"))
 
 
+def _note(event: StageEvent, events: list[StageEvent], tell: Callable[[StageEvent], None]) -> None:
+    if event.kind != "start":
+        events.append(event)
+    tell(event)
+
+
 def _do(
     spark: SparkSession,
     config: Config,
@@ -419,12 +432,11 @@ def _do(
     total: int,
     force: bool,
     tell: Callable[[StageEvent], None],
-) -> StageEvent:
+) -> None:
     name, fold = task.stage.name, task.fold or None
     if task.is_done and not force:
-        event = StageEvent("up_to_date", name, fold, index, total)
-        tell(event)
-        return event
+        tell(StageEvent("up_to_date", name, fold, index, total))
+        return
     tell(StageEvent("start", name, fold, index, total))
     describe_job(spark, f"lt_spark {name}{f' ({fold})' if fold else ''}")
     started = time.monotonic()
@@ -438,9 +450,7 @@ def _do(
         raise
     seconds = time.monotonic() - started
     record_stage(storage, name, task.fold, task.key, seconds, context.rows)
-    event = StageEvent("done", name, fold, index, total, seconds, context.rows)
-    tell(event)
-    return event
+    tell(StageEvent("done", name, fold, index, total, seconds, context.rows))
 
 
 def _with_accepted(storage: Storage, config: Config, purpose: Purpose) -> tuple[Config, list[str]]:

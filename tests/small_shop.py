@@ -40,5 +40,6 @@ def write_shop(folder: Path, seed: int = 7, n_users: int = N_USERS) -> dict[str,
         "candidates": {"n": 20},
         "blend": {"n": 15},
         "evaluate": {"ks": [5, 10], "n_replicates": 200},
+        "gate": {"override": "accept"},
         "clean": {"max_rejected_share": 0.2},
     }

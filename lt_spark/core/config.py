@@ -299,6 +299,8 @@ class GateConfig(Section):
     """The lower 95 % bound of the overall difference must be above minus this share of the baseline."""
     max_head_loss: float = Field(0.10, ge=0, le=1)
     """The same for users whose target is head."""
+    override: Literal["none", "accept", "refuse"] = "none"
+    """A person's word against the gate's: what was measured is recorded all the same."""
 
 
 class ProduceConfig(Section):

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.util import find_spec
@@ -55,18 +56,22 @@ def done_stages(storage: Storage) -> dict[tuple[str, str], Row]:
     return {(row["stage"], row["fold"] or ""): row for row in newest.collect()}
 
 
-def record_stage(
-    storage: Storage, stage: str, fold: str, key: str, seconds: float, rows: dict[str, int], status: str = "done"
-) -> None:
-    """Append to ``silver.runs`` and, for a stage that is done, to ``silver.stage_runs``."""
+def record_stage(storage: Storage, stage: str, fold: str, key: str, seconds: float, rows: dict[str, int]) -> None:
+    """Append a stage that is done to ``silver.stage_runs``: from now on it is skipped while its key stays the same."""
     now = datetime.now(UTC).replace(tzinfo=None)
-    written = json.dumps(rows, sort_keys=True)
-    spark = storage.spark
-    run = [(storage.run_id, now.date(), stage, fold or None, status, seconds, written, key)]
-    if status == "done":
-        done = [(stage, fold or None, key, storage.run_id, now, seconds, written)]
-        storage.write(t.STAGE_RUNS, spark.createDataFrame(done, t.STAGE_RUNS.schema))
-    storage.write(t.RUNS, spark.createDataFrame(run, t.RUNS.schema))
+    row = (stage, fold or None, key, storage.run_id, now, seconds, json.dumps(rows, sort_keys=True))
+    storage.write(t.STAGE_RUNS, storage.spark.createDataFrame([row], t.STAGE_RUNS.schema))
+
+
+def record_run(storage: Storage, stages: Sequence[tuple[str, str | None, str, float, dict[str, int], str]]) -> None:
+    """Append a run's stages (stage, fold, status, seconds, rows by table, key) to ``silver.runs``."""
+    today = datetime.now(UTC).date()
+    rows = [
+        (storage.run_id, today, stage, fold, status, seconds, json.dumps(written, sort_keys=True), key)
+        for stage, fold, status, seconds, written, key in stages
+    ]
+    if rows:
+        storage.write(t.RUNS, storage.spark.createDataFrame(rows, t.RUNS.schema))
 
 
 class RunLock:

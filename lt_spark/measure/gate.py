@@ -26,6 +26,22 @@ class Verdict:
 
 
 def decide(differences: Mapping[str, Difference], config: GateConfig) -> Verdict:
+    """Decide on a variant: as measured, or as ``gate.override`` says, with what was measured in the reason.
+
+    Args:
+        differences: NDCG@10 on valid by segment: all, top20_tail, top20_head.
+        config: section ``gate``.
+    """
+    verdict = _measured(differences, config)
+    if config.override == "none":
+        return verdict
+    said = "accepted" if verdict.is_accepted else "refused"
+    return Verdict(
+        config.override == "accept", f"gate.override is {config.override}; measured: {said}: {verdict.reason}"
+    )
+
+
+def _measured(differences: Mapping[str, Difference], config: GateConfig) -> Verdict:
     """Decide on a variant.
 
     Accepted when tail NDCG is higher than plain ALS's, the lower 95 % bound of the overall difference is above

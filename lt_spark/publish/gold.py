@@ -105,7 +105,7 @@ def recommendations_default(
     placed = parts[0].unionByName(parts[1]).withColumn("nth", F.row_number().over(best_first))
     # the j-th mid or tail item stands at place ceil(j / share); the others fill the places between, in order
     long_place = F.ceil(F.col("nth") / F.lit(share)) if share > 0 else F.lit(n + 1)
-    head_place = F.ceil(F.col("nth") / F.lit(1.0 - share)) if share < 1 else F.lit(n + 1)
+    head_place = F.floor((F.col("nth") - 1) / F.lit(1.0 - share)) + 1 if share < 1 else F.lit(n + 1)
     in_order = Window.orderBy("place", F.desc("is_long"), "item_idx")
     kept = placed.withColumn("place", F.when(F.col("is_long"), long_place).otherwise(head_place))
     enough = (F.col("nth") <= n_long) | ~F.col("is_long")

@@ -76,3 +76,11 @@ def test_the_shares_come_from_the_conf():
     loss = differences(overall=(0.05, 0.05, -0.004))  # 8 % of .05
     assert not decide(loss, GateConfig(max_overall_loss=0.07)).is_accepted
     assert decide(loss, GateConfig(max_overall_loss=0.09)).is_accepted
+
+
+def test_an_override_is_said_beside_what_was_measured() -> None:
+    measured = decide({}, GateConfig())
+    assert not measured.is_accepted
+    verdict = decide({}, GateConfig(override="accept"))
+    assert verdict.is_accepted
+    assert verdict.reason == f"gate.override is accept; measured: refused: {measured.reason}"
