@@ -216,7 +216,7 @@ def told(spark, config):
     return SimpleNamespace(rows=rows, events=events)
 
 
-on_spark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(900)]
+on_spark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def marked(test):

@@ -54,15 +54,13 @@ def killed_run(folder: Path, settings: dict[str, Any], stage: str, after_s: floa
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     assert process.stderr is not None
-    began = False
-    for line in process.stderr:
-        if line.startswith("{") and json.loads(line).get("stage") == stage:
-            began = True
-            break
-    assert began, f"the run ended before stage {stage}"
-    time.sleep(after_s)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait(timeout=30)
+    try:
+        began = any(line.startswith("{") and json.loads(line)["stage"] == stage for line in process.stderr)
+        assert began, f"the run ended before stage {stage}"
+        time.sleep(after_s)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
 
 
 def test_killed_in_rebalance_then_run_again(spark: Any, tmp_path: Path) -> None:

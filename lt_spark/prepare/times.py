@@ -14,6 +14,13 @@ _ISO = (
     r"^[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}"
     r"([T ][0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)? ?(Z|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)?)?$"
 )
+_TO_FULL_ISO = (
+    (r"^([^:]*)$", "$1 00:00:00"),  # a date
+    (r"^([^:]*:[0-9]{2})($|[^0-9:])", "$1:00$2"),  # without seconds
+    (r"^([^:]*:[0-9]{2}:[0-9.]+) ?(UTC|GMT|Z)?$", "$1Z"),  # without an offset, or UTC by name
+    (r" ?([+-][0-9]{2})$", "$1:00"),  # an offset in hours
+    (r" ?([+-][0-9]{2}):?([0-9]{2})$", "$1:$2"),
+)
 _MICROS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _SMALLEST = {"s": 10**8, "ms": 10**11, "us": 10**14}
 _EXACT_IN_FLOAT = 2**24
@@ -35,17 +42,10 @@ def number(column: Column, data_type: DataType) -> Column:
 
 def iso_micros(column: Column) -> Column:
     """Return ISO 8601 text as microseconds since 1970 UTC; text without an offset is UTC; null where unreadable."""
-    text = F.regexp_replace(F.regexp_replace(F.trim(column), "/", "-"), ",", ".")
-    text = F.regexp_replace(text, r"^([^:]*:[0-9]{2})($|[^0-9:])", "$1:00$2")  # without seconds
-    text = F.regexp_replace(text, r"([0-9.]) ?(UTC|GMT|Z)$", "$1Z")
-    text = F.regexp_replace(text, r"(:[0-9.]+) ?([+-][0-9]{2}):?([0-9]{2})?$", "$1$2:$3")
-    text = F.regexp_replace(text, r":$", ":00")
-    text = F.when(text.rlike(r":.*(Z|[+-][0-9]{2}:[0-9]{2})$"), text).when(text.rlike(":"), F.concat(text, F.lit("Z")))
-    day = F.regexp_replace(F.trim(column), "/", "-").try_cast("date")
-    micros = F.when(text.isNotNull(), F.unix_micros(text.try_cast("timestamp"))).otherwise(
-        F.unix_date(day).cast("bigint") * F.lit(_DAY_MICROS)
-    )
-    return F.when(F.trim(column).rlike(_ISO), micros)
+    text = F.translate(F.trim(column), "/,", "-.")
+    for pattern, replacement in _TO_FULL_ISO:  # one chain: each copy of it would make every plan longer
+        text = F.regexp_replace(text, pattern, replacement)
+    return F.when(F.trim(column).rlike(_ISO), F.unix_micros(text.try_cast("timestamp")))
 
 
 def _epoch_micros(value: Column, unit: str) -> Column:

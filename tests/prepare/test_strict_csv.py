@@ -147,12 +147,12 @@ def test_find_columns_refuses_doubles_and_nothing() -> None:
 
 
 def test_json_lines_keep_numbers_as_written() -> None:
-    data = b'{"a": 12345678901234567890, "b": 1.50}\n\n[1]\n{"a": true, "c": 1}\nbad\n{"a": {"x": "y"}}\n'
+    data = b'{"a": 12345678901234567890, "b": -0}\n\n[1]\n{"a": true, "b": 1.50, "c": 1}\nbad\n{"a": {"x": "y"}}\n'
     records = list(json_records(io.BytesIO(data), layout(format="jsonl"), "x.jsonl"))
     assert [list(record.fields) for record in records] == [
-        ["12345678901234567890", "1.50"],
+        ["12345678901234567890", "-0"],
         [None, None],
-        ["true", None],
+        ["true", "1.50"],
         [None, None],
         ['{"x": "y"}', None],
     ]
