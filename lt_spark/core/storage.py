@@ -157,7 +157,9 @@ class Storage:
             for name, value in {**_PROPERTIES, "lt_spark.schemaVersion": str(t.SCHEMA_VERSION)}.items():
                 builder = builder.property(name, value)
             builder.execute()
-            self._check_protocol(table)
+            # read back for the first table made: what would raise it is a setting of the whole session
+            if not self._created:
+                self._check_protocol(table)
         self._created.add(location)
 
     def _check_protocol(self, table: t.Table) -> None:

@@ -1,0 +1,65 @@
+"""The run lock: who may take it, when it is stale, and roots of another schema version."""
+
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lt_spark.core import tables as t
+from lt_spark.core.config import Config
+from lt_spark.core.errors import RunLockedError, StorageError
+from lt_spark.core.runs import RunLock
+from lt_spark.core.storage import Storage
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config.model_validate({"tables": {"root": str(tmp_path / "t")}, "files": {"root": str(tmp_path / "f")}})
+
+
+def held(spark: Any, config: Config, owner: str, seen_at: float, schema_version: int = t.SCHEMA_VERSION) -> None:
+    row = spark.createDataFrame([("other", owner, seen_at, schema_version)], t.RUN_LOCK.schema)
+    Storage(spark, config, "other").write(t.RUN_LOCK, row)
+
+
+def take(spark: Any, config: Config) -> str:
+    with RunLock(Storage(spark, config, "mine"), config):
+        return str(Storage(spark, config).read(t.RUN_LOCK).first()["run_id"])
+
+
+def test_a_free_lock_is_taken_and_given_back(spark: Any, config: Config) -> None:
+    assert take(spark, config) == "mine"
+    rows = Storage(spark, config).read(t.RUN_LOCK).collect()
+    assert [row["run_id"] for row in rows] == [""]
+
+
+def test_a_lock_of_another_host_holds_while_it_lives(spark: Any, config: Config) -> None:
+    held(spark, config, "another-host:1", time.time() - 10)
+    with pytest.raises(RunLockedError, match=r"owner another-host:1, last sign of life 1\d s ago.*--run-id other"):
+        take(spark, config)
+
+
+def test_a_silent_lock_is_stale(spark: Any, config: Config) -> None:
+    held(spark, config, "another-host:1", time.time() - config.run.lock_stale_after_s - 1)
+    assert take(spark, config) == "mine"
+
+
+def test_a_lock_of_a_process_that_is_gone_is_stale_at_once(spark: Any, config: Config) -> None:
+    held(spark, config, f"{socket.gethostname()}:{2**22 + 1}", time.time())
+    assert take(spark, config) == "mine"
+
+
+def test_the_lock_is_given_back_after_an_error(spark: Any, config: Config) -> None:
+    with pytest.raises(ZeroDivisionError), RunLock(Storage(spark, config, "mine"), config):
+        raise ZeroDivisionError
+    assert Storage(spark, config).read(t.RUN_LOCK).first()["run_id"] == ""
+
+
+def test_a_root_of_another_schema_version_is_refused(spark: Any, config: Config) -> None:
+    held(spark, config, "another-host:1", 0.0, schema_version=t.SCHEMA_VERSION + 1)
+    with pytest.raises(StorageError, match=r"have schema version 2, expected 1\. Set tables\.root to a new folder"):
+        take(spark, config)
