@@ -28,6 +28,8 @@ from lt_spark.prepare.sources import source_fingerprint
 
 Purpose = Literal["evaluate", "produce", "both"]
 EVALUATE, PRODUCE = ("valid", "test"), ("live",)
+IN_PROGRESS = "in progress"
+"""Stands in for the key of a stage whose tables are being replaced."""
 
 
 @dataclass(frozen=True)
@@ -331,6 +333,8 @@ def plan(
             reason = "up to date"
         elif task.done is None:
             reason = "never done"
+        elif task.done["stage_key"] == IN_PROGRESS:
+            reason = "it was stopped half-way"
         else:
             reason = "forced" if task.is_done else "its settings, code or inputs changed"
         seconds = float(task.done["seconds"]) if task.done is not None else None
@@ -438,6 +442,9 @@ def _do(
         tell(StageEvent("up_to_date", name, fold, index, total))
         return
     tell(StageEvent("start", name, fold, index, total))
+    if task.done is not None:
+        # should this run be killed half-way, no conf may take the tables for those of the key that stands there now
+        record_stage(storage, name, task.fold, IN_PROGRESS, 0.0, {})
     describe_job(spark, f"lt_spark {name}{f' ({fold})' if fold else ''}")
     started = time.monotonic()
     now = datetime.now(UTC).replace(tzinfo=None)

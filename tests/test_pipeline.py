@@ -218,3 +218,18 @@ def test_produce_alone_uses_accepted_settings(shop: Any) -> None:
     summary = run(spark, changed, purpose="produce")
     assert any("stand in for the conf's: neighbours" in note for note in summary.notes)
     assert {event.kind for event in summary.stages} == {"up_to_date"}
+
+
+@pytest.mark.spark
+def test_a_stage_that_was_stopped_half_way_is_not_taken_for_done(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    spark, config, _, _ = shop
+    changed = config.model_copy(update={"gate": config.gate.model_copy(update={"max_head_loss": 0.5})})
+
+    def stop(*_: Any) -> None:
+        raise RuntimeError("stopped")
+
+    monkeypatch.setattr("lt_spark.stages.gating.decide", stop)
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(spark, changed)
+    stale = {planned.stage: planned.reason for planned in plan(spark, config) if planned.runs}
+    assert stale == {"gate": "it was stopped half-way"}
