@@ -105,7 +105,7 @@ STAGES: tuple[Stage, ...] = (
         (t.ALS_SETTINGS,),
         s.tune_als,
         "lt_spark.models.als",
-        ("als_plain", "evaluate"),
+        ("als_plain", "evaluate", "tune"),
         ("valid",),
     ),
     Stage(

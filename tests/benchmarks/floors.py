@@ -22,8 +22,10 @@ import lt_spark
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.config_files import LoadedConfig, config_hash, load_config
+from lt_spark.core.runs import code_version, stage_key
 from lt_spark.core.session import start_session
 from lt_spark.core.storage import Storage
+from lt_spark.pipeline import STAGES
 from lt_spark.prepare.conf_text import conf_text
 from lt_spark.prepare.inspect import inspect_files
 
@@ -51,16 +53,30 @@ def init_conf(data: Path, work: Path, overrides: Sequence[str]) -> LoadedConfig:
     return load_config(str(conf), [*places, *overrides])
 
 
-def measure(spark: SparkSession, config: Config) -> Metrics:
-    """Run the EVALUATE pass and return the metrics of test."""
+def measure(spark: SparkSession, config: Config) -> dict[str, Metrics]:
+    """Run the EVALUATE pass and return the metrics of valid and of test."""
 
     def tell(event: Any) -> None:
         if event.kind == "done":
             sys.stderr.write(f"  {event.stage} {event.fold or ''} {event.seconds:.1f} s\n")
 
     lt_spark.run(spark, config, purpose="evaluate", listener=tell)
-    rows = Storage(spark, config).read(t.METRICS, "test").where(f"k = {K}").collect()
-    return {(row["model_name"], row["segment"], row["metric"]): row.asDict() for row in rows}
+    rows = Storage(spark, config).read(t.METRICS).where(f"k = {K}").collect()
+    return {
+        fold: {(row["model_name"], row["segment"], row["metric"]): row.asDict() for row in rows if row["fold"] == fold}
+        for fold in ("valid", "test")
+    }
+
+
+def valid_row(name: str, metrics: Metrics) -> tuple[str, ...]:
+    """Return a data set's line of NDCG on valid, overall / tail, a cell a model."""
+    cells = [
+        " / ".join(
+            f"{row['value']:.4f}" if (row := metrics.get((model, segment, "ndcg"))) else "-" for segment in SEGMENTS
+        )
+        for model in MODELS
+    ]
+    return (name, *cells)
 
 
 def table_rows(name: str, metrics: Metrics) -> list[tuple[str, ...]]:
@@ -145,6 +161,7 @@ def report(folder: Path, overrides: Sequence[str]) -> str:
     if not names:
         sys.exit(f"{folder}: expected the folders {', '.join(FLOORS)} with interactions.csv and items.csv, found none")
     rows: list[tuple[str, ...]] = []
+    valid: list[tuple[str, ...]] = []
     notes = []
     for name in names:
         with tempfile.TemporaryDirectory(prefix="lt-spark-floors-") as work:
@@ -152,12 +169,16 @@ def report(folder: Path, overrides: Sequence[str]) -> str:
             spark = start_session(loaded.config, "lt-spark floors")
             sys.stderr.write(f"{name}\n")
             started = time.monotonic()
-            rows += table_rows(name, measure(spark, loaded.config))
+            metrics = measure(spark, loaded.config)
+            rows += table_rows(name, metrics["test"])
+            valid.append(valid_row(name, metrics["valid"]))
             took = time.monotonic() - started
         settings = config_hash(loaded.config, [key for key in Config.model_fields if key not in _PLACES])
         notes.append(f"- {name}: config {settings}, seed {loaded.config.core.seed}, {took:.0f} s")
     met = {(row[0], row[1], row[2]) for row in rows if row[5] == "met"}
     missed = [f"{name} {model} {users}" for name, model, users in floors() if (name, users, model) not in met]
+    code = stage_key([code_version(stage.module) for stage in STAGES])[:16]
+    notes.append(f"- code of the stages {code}")
     notes.append(f"- {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, lt_spark {lt_spark.__version__}")
     notes.append(f"- {processor()}; {'; '.join(blas_lines())}")
     if overrides:
@@ -166,7 +187,8 @@ def report(folder: Path, overrides: Sequence[str]) -> str:
     if missing:
         notes.append(f"- not there: {', '.join(missing)}")
     notes.append(f"- floors not met or not measured: {', '.join(missed)}" if missed else "- every floor is met")
-    return markdown(HEADS, rows) + "\n\n" + "\n".join(notes) + "\n"
+    tables = [markdown(("valid, all / tail", *MODELS), valid), markdown(HEADS, rows)]
+    return "\n\n".join([*tables, "\n".join(notes)]) + "\n"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
