@@ -2,7 +2,12 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from lt_spark.core.errors import nearest
+
+MODELS = ("popularity", "als_plain", "als", "neighbours")
+"""Names of the models; each has a stage of its name and a table ``silver.candidates_<name>``."""
 
 
 class Section(BaseModel):
@@ -265,6 +270,18 @@ class BlendConfig(Section):
     """Models whose candidates are blended."""
     n: int = Field(50, ge=1, le=1_000)
     """Recommendations a user."""
+
+    @field_validator("models")
+    @classmethod
+    def _known(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        for name in models:
+            if name not in MODELS:
+                raise ValueError(
+                    f"unknown model {name!r}: expected some of {', '.join(MODELS)}.{nearest(name, MODELS)}"
+                )
+        if not models or len(set(models)) < len(models):
+            raise ValueError("expected at least one model, and none twice")
+        return models
 
 
 class TuneConfig(Section):

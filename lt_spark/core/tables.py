@@ -5,6 +5,8 @@ from typing import Literal, cast
 
 from pyspark.sql.types import StructField, StructType
 
+from lt_spark.core.config import MODELS
+
 SCHEMA_VERSION = 1
 """Raised when a table's columns change in a way that old tables do not fit."""
 
@@ -487,7 +489,6 @@ GOLD_TAIL_HEALTH = Table(
     append=True,
 )
 
-MODELS = ("popularity", "als_plain", "als", "neighbours")
 CANDIDATES = {name: candidates(name) for name in MODELS}
 ALL_TABLES: tuple[Table, ...] = (
     *(value for value in list(globals().values()) if isinstance(value, Table)),

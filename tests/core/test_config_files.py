@@ -173,3 +173,16 @@ def test_the_hash_depends_on_the_named_sections_alone():
     assert config_hash(plain, ["split"]) == config_hash(other, ["split"])
     with pytest.raises(ConfigError, match="Did you mean 'split'"):
         config_hash(plain, ["splitt"])
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ('["als", "neighbors"]', "unknown model 'neighbors'.*Did you mean 'neighbours'"),
+        ("[]", "expected at least one model"),
+        ('["als", "als"]', "none twice"),
+    ],
+)
+def test_models_of_the_blend_are_checked(models: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, [f"blend.models={models}"])
