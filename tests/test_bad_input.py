@@ -128,7 +128,8 @@ def test_a_too_new_delta_source_is_refused(spark: Any, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in first.read_text().splitlines()]
     for line in lines:
         if "protocol" in line:
-            line["protocol"] = {"minReaderVersion": 99, "minWriterVersion": 99}
+            features = {"readerFeatures": ["fromTheFuture"], "writerFeatures": ["fromTheFuture"]}
+            line["protocol"] = {"minReaderVersion": 3, "minWriterVersion": 7, **features}
     first.write_text("\n".join(map(json.dumps, lines)))
     next((source / "_delta_log").glob(f".{first.name}.crc")).unlink(missing_ok=True)
     settings = write_shop(tmp_path, n_users=12)
