@@ -25,6 +25,8 @@ LOCAL_DEFAULTS = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.shuffle.partitions": "4",
+    # with few partitions there is little to adapt, and planning each query anew takes longer than the query
+    "spark.sql.adaptive.enabled": "false",
     # a 50-partition snapshot makes one small Delta read cost seconds
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.sql.session.timeZone": "UTC",
