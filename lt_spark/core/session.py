@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from lt_spark.core.config import Config
@@ -54,6 +55,9 @@ def start_session(config: Config, app_name: str) -> SparkSession:
     for name, value in _EXTENSIONS.items():
         builder = builder.config(name, value)
     if "PYSPARK_GATEWAY_PORT" in os.environ:  # started by spark-submit
+        # before the session: Spark itself would only warn of the missing extension, with a stack trace
+        SparkContext._ensure_initialized()
+        _load_delta(SparkContext._jvm)
         spark: SparkSession = builder.getOrCreate()
     else:
         _find_java()
@@ -71,7 +75,7 @@ def start_session(config: Config, app_name: str) -> SparkSession:
 
             builder = configure_spark_with_delta_pip(builder)
         spark = builder.getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
+        spark.sparkContext.setLogLevel("ERROR")
     check_delta(spark)
     return spark
 
@@ -94,6 +98,14 @@ def check_delta(spark: SparkSession) -> None:
         jvm: Any = spark.sparkContext._jvm
     except Exception:  # noqa: BLE001 - Spark Connect: the server's class path is not ours to see
         return
+    _load_delta(jvm)
+    extensions = spark.conf.get("spark.sql.extensions", "") or ""
+    if "delta" not in extensions.lower() and "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+        settings = "\n".join(f"  --conf {name}={value}" for name, value in _EXTENSIONS.items())
+        raise LtSparkError(f"this Spark session was started without Delta's extension. Start it with\n{settings}")
+
+
+def _load_delta(jvm: Any) -> None:
     try:
         jvm.java.lang.Thread.currentThread().getContextClassLoader().loadClass(_EXTENSIONS["spark.sql.extensions"])
     except Exception as error:  # py4j wraps ClassNotFoundException
@@ -103,10 +115,6 @@ def check_delta(spark: SparkSession) -> None:
             "or, after the local install, with\n"
             "  spark-submit --properties-file conf/spark-defaults.conf ..."
         ) from error
-    extensions = spark.conf.get("spark.sql.extensions", "") or ""
-    if "delta" not in extensions.lower() and "DATABRICKS_RUNTIME_VERSION" not in os.environ:
-        settings = "\n".join(f"  --conf {name}={value}" for name, value in _EXTENSIONS.items())
-        raise LtSparkError(f"this Spark session was started without Delta's extension. Start it with\n{settings}")
 
 
 def local_delta_jars() -> list[str]:
