@@ -7,6 +7,7 @@ EVALUATE runs every stage on fold valid (where everything is chosen), then on fo
 runs fold live with the newest accepted settings: the daily command.
 """
 
+import inspect
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -389,7 +390,7 @@ def stage_tasks(
                     "fold": fold,
                     "schema": t.SCHEMA_VERSION,
                     "settings": [config.core.seed, *(getattr(config, name).model_dump() for name in stage.sections)],
-                    "code": code_version(stage.module),
+                    "code": [code_version(stage.module), inspect.getsource(stage.run)],
                     "inputs": inputs,
                     "sources": sources if stage.name == "clean" else [],
                     "day": _day(config) if fold == "live" and "produce" in stage.sections else "",

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import reduce
+from uuid import uuid4
 
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
@@ -107,8 +108,11 @@ class Context:
 
     @contextmanager
     def scratch(self, name: str) -> Iterator[str]:
-        """Give a folder for files that executors read, and remove it afterwards."""
-        folder = f"{self.stage}-{self.fold}-{name}"
+        """Give a folder for files that executors read, and remove it afterwards.
+
+        Its name is new each time: Python workers keep what they read by the folder's name.
+        """
+        folder = f"{self.stage}-{self.fold}-{name}-{uuid4().hex[:8]}"
         try:
             yield self.storage.scratch(folder)
         finally:

@@ -2,21 +2,20 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.dataset as ds
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from lt_spark.frames.shards import Keeper, all_shards, read_shard, write_shards
 from lt_spark.frames.spread import spread
 
 N_REASONS = 3
 _SCHEMA = "user_idx int, item_idx int, score double, rank int, because array<struct<item_idx:int,share:double>>"
-_cache: dict[str, "Edges"] = {}
+_EDGES = pa.schema([("item_idx", pa.int32()), ("neighbour_idx", pa.int32()), ("similarity", pa.float32())])
 
 
 @dataclass(frozen=True)
@@ -56,24 +55,17 @@ def neighbour_scores(
     Returns:
         (user_idx, item_idx, score, rank, because): at most ``n`` rows a user; ties by item_idx.
     """
-    shard = F.pmod(F.xxhash64("neighbour_idx"), F.lit(n_shards)).cast("int")
-    edges.select(
-        "item_idx", "neighbour_idx", F.col("similarity").cast("float").alias("similarity"), shard.alias("shard")
-    ).repartition(n_shards, "shard").write.mode("overwrite").partitionBy("shard").parquet(scratch)
+    graph = edges.select("item_idx", "neighbour_idx", F.col("similarity").cast("float").alias("similarity"))
+    write_shards(graph, "neighbour_idx", n_shards, scratch)
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             yield from score_batch(batch, scratch, n, decay)
 
-    shards = histories.sparkSession.range(n_shards).select(F.col("id").cast("int").alias("shard"))
-    asked = histories.select("user_idx", "items", "seen")
+    asked = all_shards(histories.select("user_idx", "items", "seen"), n_shards)
+    parts = spread(asked, "shard", "user_idx").sortWithinPartitions("shard").mapInArrow(score, _SCHEMA)
     if n_shards == 1:
-        return spread(asked, "user_idx").withColumn("shard", F.lit(0)).mapInArrow(score, _SCHEMA)
-    parts = (
-        spread(asked.crossJoin(F.broadcast(shards)), "shard", "user_idx")
-        .sortWithinPartitions("shard")
-        .mapInArrow(score, _SCHEMA)
-    )
+        return parts
     best_first = Window.partitionBy("user_idx").orderBy(F.desc("score"), "item_idx")
     return parts.withColumn("rank", F.row_number().over(best_first)).where(F.col("rank") <= n)
 
@@ -87,7 +79,7 @@ def score_batch(batch: pa.RecordBatch, folder: str, n: int, decay: float) -> Ite
         items = batch.column(1)[row].values.to_numpy()
         masked = batch.column(2)[row]
         seen = masked.values.to_numpy() if masked.is_valid else np.empty(0, np.int32)
-        edges = load_edges(folder, int(shards[row]))
+        edges = _edges.get(folder, int(shards[row]))
         found, scores, reasons = best_items(edges, items, seen, n, decay)
         columns["user_idx"].append(np.full(len(found), users[row], np.int32))
         columns["item_idx"].append(found)
@@ -157,25 +149,8 @@ def _reasons(
     return reasons
 
 
-def load_edges(folder: str, shard: int) -> Edges:
-    """Return a shard's edges, read once a Python worker."""
-    path = f"{folder}/shard={shard}"
-    if path not in _cache:
-        _cache.clear()  # one shard of one stage at a time
-        _cache[path] = _read_edges(path)
-    return _cache[path]
-
-
-def _read_edges(path: str) -> Edges:
-    local = not path.startswith("/") or Path(path).exists()
-    empty = pa.table(
-        {
-            "item_idx": pa.array([], pa.int32()),
-            "neighbour_idx": pa.array([], pa.int32()),
-            "similarity": pa.array([], pa.float32()),
-        }
-    )
-    table = ds.dataset(path, format="parquet").to_table(columns=empty.column_names) if local else empty
+def _read(folder: str, shard: int) -> Edges:
+    table = read_shard(folder, shard, _EDGES)
     sources = table["item_idx"].to_numpy()
     order = np.argsort(sources, kind="stable")
     items, counts = np.unique(sources, return_counts=True)
@@ -185,3 +160,6 @@ def _read_edges(path: str) -> Edges:
         table["neighbour_idx"].to_numpy()[order],
         table["similarity"].to_numpy()[order],
     )
+
+
+_edges = Keeper(_read)

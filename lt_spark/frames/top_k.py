@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.dataset as ds
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from lt_spark.frames.shards import Keeper, all_shards, read_shard, write_shards
 from lt_spark.frames.spread import spread
 from lt_spark.kernels import topk
 
 _SCHEMA = "user_idx int, item_idx int, score double, rank int"
+_VECTORS = pa.schema([("item_idx", pa.int32()), ("vector", pa.list_(pa.float32()))])
 _SHARD_ITEMS = 200_000
-_cache: dict[str, tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]] = {}
 
 
 def top_k(
@@ -40,25 +40,22 @@ def top_k(
         NaN scores are never ranked; users without a vector, or with one of another length, have no rows.
     """
     n_shards = max(1, -(-n_items // shard_items))
-    shard = F.pmod(F.xxhash64("item_idx"), F.lit(n_shards)).cast("int")
-    vectors = items.select("item_idx", F.col("vector").cast("array<float>").alias("vector"), shard.alias("shard"))
-    vectors.repartition(n_shards, "shard").write.mode("overwrite").partitionBy("shard").parquet(scratch)
+    vectors = items.select("item_idx", F.col("vector").cast("array<float>").alias("vector"))
+    write_shards(vectors, "item_idx", n_shards, scratch)
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             yield from score_batch(batch, scratch, k)
 
-    asked = users.where(F.col("vector").isNotNull()).select(
-        "user_idx", F.col("vector").cast("array<float>").alias("vector"), "seen"
+    asked = all_shards(
+        users.where(F.col("vector").isNotNull()).select(
+            "user_idx", F.col("vector").cast("array<float>").alias("vector"), "seen"
+        ),
+        n_shards,
     )
+    parts = spread(asked, "shard", "user_idx").sortWithinPartitions("shard").mapInArrow(score, _SCHEMA)
     if n_shards == 1:
-        return spread(asked, "user_idx").withColumn("shard", F.lit(0)).mapInArrow(score, _SCHEMA)
-    shards = users.sparkSession.range(n_shards).select(F.col("id").cast("int").alias("shard"))
-    parts = (
-        spread(asked.crossJoin(F.broadcast(shards)), "shard", "user_idx")
-        .sortWithinPartitions("shard")
-        .mapInArrow(score, _SCHEMA)
-    )
+        return parts
     best_first = Window.partitionBy("user_idx").orderBy(F.desc("score"), "item_idx")
     return parts.withColumn("rank", F.row_number().over(best_first)).where(F.col("rank") <= k)
 
@@ -68,7 +65,7 @@ def score_batch(batch: pa.RecordBatch, folder: str, k: int) -> Iterator[pa.Recor
     shards = batch.column(3).to_numpy()
     for shard in np.unique(shards):
         rows = batch.filter(pa.array(shards == shard))
-        items, vectors = load_vectors(folder, int(shard))
+        items, vectors = _vectors.get(folder, int(shard))
         size = vectors.shape[1]
         lengths = rows.column(1).value_lengths().to_numpy()
         rows = rows.filter(pa.array(lengths == size))
@@ -88,29 +85,18 @@ def score_batch(batch: pa.RecordBatch, folder: str, k: int) -> Iterator[pa.Recor
         )
 
 
-def load_vectors(folder: str, shard: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Return a shard's item_idx (n,), ascending, and vectors (n, d), read once a Python worker."""
-    path = f"{folder}/shard={shard}"
-    if path not in _cache:
-        _cache.clear()  # one shard of one stage at a time
-        _cache[path] = _read(folder, shard)
-    return _cache[path]
-
-
 def _read(folder: str, shard: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    # the folder holds _SUCCESS alone where there is no item at all
-    table = ds.dataset(
-        folder, format="parquet", partitioning=ds.partitioning(pa.schema([("shard", pa.int32())]), flavor="hive")
-    )
-    if "vector" not in table.schema.names:
-        return np.empty(0, np.int32), np.empty((0, 0), np.float32)
-    rows = table.to_table(columns=["item_idx", "vector"], filter=ds.field("shard") == shard).combine_chunks()
+    """Return a shard's item_idx (n,), ascending, and vectors (n, d)."""
+    rows = read_shard(folder, shard, _VECTORS)
     if rows.num_rows == 0:
         return np.empty(0, np.int32), np.empty((0, 0), np.float32)
     items = rows["item_idx"].to_numpy()
     vectors = rows["vector"].combine_chunks().flatten().to_numpy().reshape(len(items), -1)
     order = np.argsort(items)
     return items[order], np.ascontiguousarray(vectors[order])
+
+
+_vectors = Keeper(_read)
 
 
 def _positions(seen: Any, items: npt.NDArray[np.int32]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -54,7 +54,9 @@ def test_equals_a_full_sort(spark, tmp_path, shard_items):
     users = spark.createDataFrame(
         [(user, taste.astype(float).tolist(), seen[user].tolist()) for user, taste in enumerate(tastes)], USERS
     )
-    lists = ranked(top_k(users.repartition(3), items, 7, scratch=str(tmp_path / "s"), shard_items=shard_items))
+    lists = ranked(
+        top_k(users.repartition(3), items, 7, scratch=str(tmp_path / "s"), shard_items=shard_items, n_items=150)
+    )
     for user, taste in enumerate(tastes):
         scores = vectors @ taste
         best = sorted((-score, item) for score, item in zip(scores, item_idx, strict=True) if item not in seen[user])
