@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,23 +121,33 @@ def test_a_catalogue_of_other_ids_is_refused_by_name(spark: Any, tmp_path: Path)
         cleaned(spark, config)
 
 
-def test_a_too_new_delta_source_is_refused(spark: Any, tmp_path: Path) -> None:
-    source = tmp_path / "delta"
-    spark.createDataFrame([("u", "a", 1)], "user_id string, item_id string, timestamp long").write.format("delta").save(
-        str(source)
-    )
-    first = next((source / "_delta_log").glob("*.json"))
-    lines = [json.loads(line) for line in first.read_text().splitlines()]
-    for line in lines:
-        if "protocol" in line:
-            features = {"readerFeatures": ["fromTheFuture"], "writerFeatures": ["fromTheFuture"]}
-            line["protocol"] = {"minReaderVersion": 3, "minWriterVersion": 7, **features}
-    first.write_text("\n".join(map(json.dumps, lines)))
-    next((source / "_delta_log").glob(f".{first.name}.crc")).unlink(missing_ok=True)
-    settings = write_shop(tmp_path, n_users=12)
+def edited_delta_source(spark: Any, folder: Path, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> Config:
+    """Write a Delta table, change the actions of its log, and return the conf of a shop that reads it."""
+    written, source = folder / "written", folder / "delta"
+    rows = spark.createDataFrame([("u", "a", 1)], "user_id string, item_id string, timestamp long")
+    rows.write.format("delta").save(str(written))
+    # copied, and without checksums: Delta would believe what it remembers of the log
+    shutil.copytree(written, source, ignore=shutil.ignore_patterns("*.crc"))
+    log = next((source / "_delta_log").glob("*.json"))
+    actions = [edit(json.loads(line)) for line in log.read_text().splitlines()]
+    log.write_text("\n".join(json.dumps(action) for action in actions if action))
+    settings = write_shop(folder, n_users=12)
     settings["source"]["interactions"] = {"path": str(source), "format": "delta"}
+    return Config.model_validate(settings)
+
+
+def test_a_too_new_delta_source_is_refused(spark: Any, tmp_path: Path) -> None:
+    features = {"readerFeatures": ["fromTheFuture"], "writerFeatures": ["fromTheFuture"]}
+    protocol = {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, **features}}
+    config = edited_delta_source(spark, tmp_path, lambda action: protocol if "protocol" in action else action)
     with pytest.raises(SourceError, match="newer"):
-        cleaned(spark, Config.model_validate(settings))
+        cleaned(spark, config)
+
+
+def test_a_delta_source_with_a_broken_log_is_refused_by_name(spark: Any, tmp_path: Path) -> None:
+    config = edited_delta_source(spark, tmp_path, lambda action: {} if "protocol" in action else action)
+    with pytest.raises(SourceError, match="cannot be read as delta"):
+        cleaned(spark, config)
 
 
 ODD_SHOPS: dict[str, tuple[list[list[Any]], list[list[Any]]]] = {

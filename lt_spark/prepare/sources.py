@@ -117,7 +117,7 @@ def _spark_failure(source: SourceFile, kind: Kind, found: str, error: Exception)
     named = re.search(r"\[[A-Z][A-Z0-9_.]+\] [^\n]*", text)  # Spark's and Delta's error class, wherever it stands
     first_line = (named[0] if named else (text.strip().splitlines() or [type(error).__name__])[0])[:300]
     where = f"source.{kind}.path '{source.path}'"
-    if "PROTOCOL" in text.upper() or "UNSUPPORTED_FEATURES" in text or "DELTA_UNSUPPORTED" in text:
+    if "PROTOCOL_VERSION" in text.upper() or "UNSUPPORTED_FEATURES" in text or "DELTA_UNSUPPORTED" in text:
         return SourceError(
             f"{where}: the Delta table's protocol is newer than this Delta library reads ({first_line}). "
             "Rewrite it with a lower minReaderVersion, or use a newer delta-spark."
@@ -193,6 +193,7 @@ def _read_table(spark: SparkSession, source: SourceFile, kind: Kind, found: File
         )
     frame = spark.read.table(source.path) if found == "table" else spark.read.format("delta").load(source.path)
     _check_free_names(frame, source, kind)
+    frame.isEmpty()  # Delta reads its log as late as it can: what is wrong with it is told here
     hashed = [F.col(quoted(f.name)) for f in frame.schema.fields if not isinstance(f.dataType, MapType)]
     return frame.select(
         *[F.col(quoted(column)) for column in frame.columns],
