@@ -20,6 +20,19 @@ def spark() -> Iterator[Any]:
     session.stop()
 
 
+@pytest.fixture(scope="session")
+def shop(spark: Any, tmp_path_factory: Any) -> tuple[Any, Any, Any, Any]:
+    """One whole, undisturbed run on the small shop: its session, configuration, storage and summary."""
+    from lt_spark.core.config import Config
+    from lt_spark.core.storage import Storage
+    from lt_spark.pipeline import run
+    from tests.small_shop import write_shop
+
+    config = Config.model_validate(write_shop(tmp_path_factory.mktemp("shop")))
+    summary = run(spark, config)
+    return spark, config, Storage(spark, config), summary
+
+
 @pytest.fixture
 def frame(spark: Any) -> Callable[..., Any]:
     """Build rows of a table from some of its columns: ``frame(TABLE, [{...}, ...])``; the others are null."""

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from lt_spark.core import tables as t
-from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError, RunLockedError
 from lt_spark.core.runs import RunLock
 from lt_spark.core.storage import Storage
 from lt_spark.pipeline import STAGES, chosen_stages, plan, run
-from tests.small_shop import N_ITEMS, N_USERS, write_shop
+from tests.small_shop import N_ITEMS, N_USERS
 
 
 def test_every_table_is_written_by_one_stage_before_it_is_read() -> None:
@@ -33,13 +32,6 @@ def test_a_misspelt_stage_is_named_with_the_nearest() -> None:
 def test_from_after_to_is_refused() -> None:
     with pytest.raises(ConfigError, match="'blend' comes after 'clean'"):
         chosen_stages(None, "blend", "clean")
-
-
-@pytest.fixture(scope="module")
-def shop(spark: Any, tmp_path_factory: Any) -> tuple[Any, Config, Storage, Any]:
-    config = Config.model_validate(write_shop(tmp_path_factory.mktemp("shop")))
-    summary = run(spark, config)
-    return spark, config, Storage(spark, config), summary
 
 
 @pytest.mark.spark

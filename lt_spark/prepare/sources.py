@@ -6,7 +6,7 @@ import io
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import partial, reduce
 from glob import has_magic
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -19,18 +19,20 @@ from pyspark.sql.types import LongType, MapType, StringType, StructField, Struct
 from lt_spark.core.config import FileFormat, InteractionsSource, ItemsSource, SourceFile
 from lt_spark.core.errors import ConfigError, SourceError, nearest
 from lt_spark.core.names import quoted
-from lt_spark.prepare.files import list_parts, without_scheme
+from lt_spark.prepare.files import SourcePart, list_parts, without_scheme
+from lt_spark.prepare.large_text import can_be_cut, read_large_text
 from lt_spark.prepare.strict_csv import (
     FILE_COLUMNS,
     FileLayout,
     describe_failure,
     find_columns,
     record_batches,
+    to_arrow,
     unpacked,
 )
 
 MAX_WHOLE_FILE_BYTES = 256_000_000
-"""A file of a remote file system above this is refused: its bytes go through one task's memory."""
+"""A text file above this is read in parts: the bytes of a remote one would go through one task's memory."""
 
 Kind = Literal["interactions", "items"]
 _MAX_TASKS = 200
@@ -85,7 +87,8 @@ def read_source(
         spark: the session.
         source: where it is and how it is written.
         kind: which of the two sources; names the settings in messages.
-        max_whole_file_bytes: a remote text file above this is refused; local ones are streamed, whatever their size.
+        max_whole_file_bytes: a text file above this is read in parts, where no record of it spans lines; else a local
+            one is streamed by one task, and a remote one refused.
 
     Returns:
         All columns of the source (text of CSV and JSON lines as strings, others with their own types), ``_file``
@@ -249,12 +252,7 @@ def arrow_rows(
             path, name = files[file_id]
             opened = partial(_open_local, path) if contents is None else partial(io.BytesIO, contents[place].as_py())
             for rows in record_batches(opened, layout, name):
-                yield _batch(rows, schema)
-
-
-def _batch(rows: list[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch:
-    arrays = [pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+                yield to_arrow(rows, schema)
 
 
 def _read_text(
@@ -281,19 +279,41 @@ def _read_text(
     arrow_schema = pa.schema(
         [(f.name, pa.int64() if isinstance(f.dataType, LongType) else pa.string()) for f in schema]
     )
-    files = [(part.path, part.name) for part in filled]
+    whole, large = filled, [part for part in filled if part.size > max_bytes]
+    frames = []
+    if large and can_be_cut(layout):
+        rows, open_files = read_large_text(spark, large, layout, schema, arrow_schema)
+        if rows is not None:
+            frames.append(rows)
+            whole = [part for part in filled if part.size <= max_bytes]
+        elif not first.is_local:
+            raise SourceError(
+                f"source.{kind}.path '{source.path}': {open_files[0]} is larger than {max_bytes} bytes and has a line "
+                "with an odd number of quotes: expected no line break within quotes in a file that is read in parts. "
+                f"Write it as smaller files or Parquet, or set source.{kind}.quote to '' where quotes mean nothing."
+            )
+    elif large and not first.is_local:
+        raise SourceError(
+            f"source.{kind}.path '{source.path}': {large[0].name} is larger than {max_bytes} bytes and written in "
+            f"{layout.encoding}: expected UTF-8 for a file that is read in parts. Write it as UTF-8, smaller files or "
+            "Parquet."
+        )
+    if whole:
+        frames.append(_read_whole(spark, whole, layout, schema, arrow_schema))
+    return reduce(DataFrame.unionAll, frames)
+
+
+def _read_whole(
+    spark: SparkSession, parts: Sequence[SourcePart], layout: FileLayout, schema: StructType, arrow_schema: pa.Schema
+) -> DataFrame:
+    """Read text files, each whole in one task: local ones as a stream, others out of the task's memory."""
+    files = [(part.path, part.name) for part in parts]
     parse = partial(arrow_rows, schema=arrow_schema, layout=layout, files=files)
-    if all(part.is_local for part in filled):
+    if all(part.is_local for part in parts):
         ids = spark.range(0, len(files), 1, min(len(files), _MAX_TASKS))
         return ids.mapInArrow(parse, schema)
-    large = [part.path for part in filled if part.size > max_bytes]
-    if large:
-        raise SourceError(
-            f"{large[0]}: larger than {max_bytes} bytes on a remote file system: expected smaller files, Parquet or "
-            "Delta. Split it, or convert it to Parquet."
-        )
-    ids = spark.createDataFrame([(place, part.path) for place, part in enumerate(filled)], "id bigint, path string")
-    content = spark.read.format("binaryFile").load([part.path for part in filled]).select("path", "content")
+    ids = spark.createDataFrame([(place, part.path) for place, part in enumerate(parts)], "id bigint, path string")
+    content = spark.read.format("binaryFile").load([part.path for part in parts]).select("path", "content")
     return ids.join(content, "path").select("id", "content").mapInArrow(parse, schema)
 
 

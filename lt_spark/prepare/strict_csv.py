@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Literal, NamedTuple, cast
 
+import pyarrow as pa
+
 from lt_spark.core.errors import SourceError
 
 FILE_COLUMNS = ("_file", "_record", "_error")
@@ -63,11 +65,11 @@ class _InvalidBytes(Exception):
 
 def unpacked(stream: IO[bytes]) -> IO[bytes]:
     """Return the stream, decompressed where it starts like gzip or bzip2."""
-    magic = stream.read(3)
-    stream.seek(0)
+    buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, stream))
+    magic = buffered.peek(3)[:3]
     if magic[:2] == b"\x1f\x8b":
-        return cast(IO[bytes], gzip.GzipFile(fileobj=stream))
-    return bz2.BZ2File(stream) if magic == b"BZh" else stream
+        return cast(IO[bytes], gzip.GzipFile(fileobj=buffered))
+    return bz2.BZ2File(buffered) if magic == b"BZh" else buffered
 
 
 def _valid_prefix(error: UnicodeDecodeError, encoding: str) -> str:
@@ -186,13 +188,14 @@ def split_records(lines: Iterator[str], layout: FileLayout) -> Iterator[list[str
         yield _quoted_record(line, more, lines, layout) if quote and quote in text else text.split(separator)
 
 
-def csv_records(stream: IO[bytes], layout: FileLayout, name: str) -> Iterator[Record]:
+def csv_records(stream: IO[bytes], layout: FileLayout, name: str, first: int = 1) -> Iterator[Record]:
     """Yield the records of a delimited file, without its header.
 
     Args:
         stream: the file's bytes, decompressed.
         layout: with its columns.
         name: the file's name, for messages.
+        first: number of the stream's first record; above 1 where the stream is a later part of a file.
 
     Returns:
         Records with as many fields as there are columns; ``error`` is set for too few or too many fields, unbalanced
@@ -204,9 +207,9 @@ def csv_records(stream: IO[bytes], layout: FileLayout, name: str) -> Iterator[Re
     columns = list(layout.columns)
     width = len(columns)
     empty: list[str | None] = [None] * width
-    number = 0
+    number = first - 1
     try:
-        for number, fields in enumerate(split_records(physical_lines(stream, layout.encoding), layout), 1):
+        for number, fields in enumerate(split_records(physical_lines(stream, layout.encoding), layout), first):
             if fields is None:
                 yield Record(number, empty, UNBALANCED)
             elif layout.header and fields == columns:
@@ -242,12 +245,14 @@ def json_text(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False)
 
 
-def json_objects(stream: IO[bytes], layout: FileLayout, name: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
+def json_objects(
+    stream: IO[bytes], layout: FileLayout, name: str, first: int = 1
+) -> Iterator[tuple[int, dict[str, Any] | None]]:
     """Yield the number and object of each line; None for what is no JSON object. Numbers stay the text they were."""
-    number = 0
+    number = first - 1
     try:
         lines = (line for line in physical_lines(stream, layout.encoding) if line.strip())
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(lines, first):
             try:
                 value = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
             except (ValueError, RecursionError):
@@ -257,13 +262,13 @@ def json_objects(stream: IO[bytes], layout: FileLayout, name: str) -> Iterator[t
         raise _wrong_encoding(name, number + 1, error) from None
 
 
-def json_records(stream: IO[bytes], layout: FileLayout, name: str) -> Iterator[Record]:
+def json_records(stream: IO[bytes], layout: FileLayout, name: str, first: int = 1) -> Iterator[Record]:
     """Yield the records of a JSON-lines file; a line that is no JSON object has ``error`` set.
 
     Raises:
         SourceError: for a byte that is not text in the encoding.
     """
-    for number, value in json_objects(stream, layout, name):
+    for number, value in json_objects(stream, layout, name, first):
         if value is None:
             yield Record(number, [None] * len(layout.columns), "not a JSON object")
         else:
@@ -305,18 +310,20 @@ def find_columns(stream: IO[bytes], layout: FileLayout, name: str, sample: int =
     return tuple(names)
 
 
-def record_batches(open_file: Callable[[], IO[bytes]], layout: FileLayout, name: str) -> Iterator[list[Sequence[Any]]]:
-    """Yield lists of (fields..., name, number, error), at most 50,000 rows each.
+def record_batches(
+    open_file: Callable[[], IO[bytes]], layout: FileLayout, name: str, first: int = 1
+) -> Iterator[list[Sequence[Any]]]:
+    """Yield lists of (fields..., name, number, error), at most 50,000 rows each; numbers start at ``first``.
 
     What stops a file from being read on (a byte not in the encoding, damaged gzip, a lost file) becomes one last row
     whose error starts with ``UNREADABLE``, so that a task does not die with a stack trace.
     """
     parse = csv_records if layout.format == "csv" else json_records
     rows: list[Sequence[Any]] = []
-    number = 0
+    number = first - 1
     try:
         with open_file() as raw, unpacked(raw) as stream:
-            for number, fields, error in parse(stream, layout, name):
+            for number, fields, error in parse(stream, layout, name, first):
                 rows.append((*fields, name, number, error))
                 if len(rows) >= _BATCH_ROWS:
                     yield rows
@@ -326,6 +333,12 @@ def record_batches(open_file: Callable[[], IO[bytes]], layout: FileLayout, name:
     else:
         if rows:
             yield rows
+
+
+def to_arrow(rows: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch:
+    """Return rows as an Arrow batch of the schema."""
+    arrays = [pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def describe_failure(error: Exception, name: str) -> str:
