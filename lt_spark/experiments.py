@@ -20,7 +20,7 @@ from lt_spark.core.config_files import config_hash
 from lt_spark.core.runs import RunLock, code_version, done_stages, new_run_id, record_stage, stage_key
 from lt_spark.core.storage import Storage
 from lt_spark.measure import ledger
-from lt_spark.pipeline import STAGES, StageEvent, StageTask, run, stage_tasks
+from lt_spark.pipeline import STAGES, StageEvent, StageTask, forgotten_fingerprint, run, stage_tasks
 from lt_spark.rank.features import ALL_USERS
 from lt_spark.stages import BASELINE, BLEND, SETTING_SECTIONS, gate_k, newest_accepted
 
@@ -149,12 +149,11 @@ def _reuse(spark: SparkSession, variant: _Variant, donors: Sequence[Storage], ma
     Each root numbers users and items by itself, so only roots whose ids come from the same run of clean give to each
     other; a copied stage keeps the id of the run that did it.
     """
+    forget_everywhere(main, variant.storage, variant.config)
     tasks = _tasks(spark, variant)
     if all(task.is_done for task in tasks):
         return
     with RunLock(main, config), RunLock(variant.storage, variant.config):  # no run may change what is copied
-        if main.exists(t.FORGOTTEN_USERS):  # those who asked to be forgotten are forgotten in every root
-            variant.storage.write(t.FORGOTTEN_USERS, main.read(t.FORGOTTEN_USERS))
         givers, is_renumbered = _givers(tasks[0], [(donor, done_stages(donor)) for donor in donors])
         for task in tasks:
             if task.is_done and not is_renumbered:
@@ -167,6 +166,13 @@ def _reuse(spark: SparkSession, variant: _Variant, donors: Sequence[Storage], ma
             else:
                 if task.is_done:  # with the ids that the copied users and items no longer have
                     record_stage(variant.storage, task.stage.name, task.fold, "superseded: other ids", 0.0, {})
+
+
+def forget_everywhere(main: Storage, other: Storage, config: Config) -> None:
+    """Take over into another root who asked to be forgotten, where it does not know it yet."""
+    if forgotten_fingerprint(main) != forgotten_fingerprint(other):
+        with RunLock(other, config):
+            other.write(t.FORGOTTEN_USERS, main.read_or_empty(t.FORGOTTEN_USERS))
 
 
 def _givers(clean: StageTask, donors: Sequence[_Donor]) -> tuple[list[_Donor], bool]:

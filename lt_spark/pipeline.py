@@ -375,7 +375,11 @@ def stage_tasks(
     folds = {"evaluate": EVALUATE, "produce": PRODUCE, "both": (*EVALUATE, *PRODUCE)}[purpose]
     done = done_stages(storage)
     source = config.source
-    sources = [source_fingerprint(spark, source.interactions), source_fingerprint(spark, source.items, "items")]
+    sources = [
+        source_fingerprint(spark, source.interactions),
+        source_fingerprint(spark, source.items, "items"),
+        forgotten_fingerprint(storage),
+    ]
     keys: dict[tuple[str, str], str] = {}
     tasks = []
     for fold in ("", *t.FOLDS):
@@ -400,6 +404,16 @@ def stage_tasks(
             if stage.name in wanted and (not fold or fold in folds):
                 tasks.append(StageTask(stage, fold, key, done.get((stage.name, fold))))
     return tasks
+
+
+def forgotten_fingerprint(storage: Storage) -> str:
+    """Return a hash of who asked to be forgotten, the same in every root; nothing where nobody did, or no table is."""
+    if not storage.exists(t.FORGOTTEN_USERS):
+        return ""
+    of_users = F.xxhash64("user_hash")
+    # two numbers
+    row = storage.read(t.FORGOTTEN_USERS).agg(F.count(of_users).alias("n"), F.bit_xor(of_users).alias("hash")).first()
+    return f"{row['n']} {row['hash']}" if row is not None and row["n"] else ""
 
 
 def _day(config: Config) -> str:

@@ -12,6 +12,7 @@ from lt_spark.core import tables as t
 from lt_spark.core.errors import ConfigError, RunLockedError
 from lt_spark.core.runs import RunLock
 from lt_spark.core.storage import Storage
+from lt_spark.experiments import forget_everywhere
 from lt_spark.pipeline import STAGES, chosen_stages, plan, run
 from tests.small_shop import N_ITEMS, N_USERS
 
@@ -170,6 +171,26 @@ def test_a_changed_source_makes_everything_stale(shop: Any) -> None:
     finally:
         path.write_bytes(before)
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.spark
+def test_one_who_asks_to_be_forgotten_makes_everything_stale(shop: Any, tmp_path: Path) -> None:
+    spark, config, storage, _ = shop
+    names = t.FORGOTTEN_USERS.schema
+    storage.write(t.FORGOTTEN_USERS, spark.createDataFrame([("0f" * 32,)], names))
+    try:
+        assert all(planned.runs for planned in plan(spark, config))
+        elsewhere = config.model_copy(
+            update={"tables": config.tables.model_copy(update={"root": str(tmp_path / "other")})}
+        )
+        other = Storage(spark, elsewhere, "run-a")
+        forget_everywhere(storage, other, elsewhere)
+        assert other.read(t.FORGOTTEN_USERS).collect() == storage.read(t.FORGOTTEN_USERS).collect()
+        forget_everywhere(storage, other, elsewhere)
+        assert other.version(t.FORGOTTEN_USERS) == 1, "what is known is not written again"
+    finally:
+        storage.write(t.FORGOTTEN_USERS, spark.createDataFrame([], names))
+    assert not any(planned.runs for planned in plan(spark, config))
 
 
 @pytest.mark.spark

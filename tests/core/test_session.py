@@ -1,0 +1,73 @@
+"""Which Java a local session takes, and what is said where there is none."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from lt_spark.core import session
+from lt_spark.core.errors import LtSparkError
+
+
+def java_in(folder: Path, says: str) -> Path:
+    """Write a ``java`` that says a version on its standard error, as Java does."""
+    (folder / "bin").mkdir(parents=True)
+    java = folder / "bin" / "java"
+    java.write_text(f"#!/bin/sh\necho '{says}' >&2\n")
+    java.chmod(0o755)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python without a Java beside it, and a PATH with nothing but the shell."""
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
+    monkeypatch.setenv("PATH", str(tmp_path / "path/bin"))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+
+
+@pytest.mark.parametrize("version", ["17.0.15", "21.0.1", "21", "17-ea"])
+def test_java_17_and_21_are_taken(tmp_path: Path, version: str) -> None:
+    java_in(tmp_path / "path", f'openjdk version "{version}" 2025-04-15')
+    session._find_java()
+    assert "JAVA_HOME" not in os.environ
+
+
+def test_java_home_stands_before_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    java_in(tmp_path / "path", 'openjdk version "17.0.1"')
+    monkeypatch.setenv("JAVA_HOME", str(java_in(tmp_path / "old", 'java version "1.8.0_391"')))
+    with pytest.raises(LtSparkError, match=r"JAVA_HOME \(.*old\): expected Java 17 or 21.*found 1\.8\.0_391\. Install"):
+        session._find_java()
+
+
+def test_the_runtime_beside_python_stands_before_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(java_in(tmp_path / "old", 'java version "1.8.0_391"')))
+    beside = java_in(tmp_path / "prefix/java", "whatever")
+    session._find_java()
+    assert os.environ["JAVA_HOME"] == str(beside)
+
+
+def test_no_java_says_what_to_do() -> None:
+    with pytest.raises(LtSparkError, match=r"the PATH: expected Java 17 or 21.*found no java.*make install"):
+        session._find_java()
+
+
+def test_a_java_that_says_nothing_is_refused(tmp_path: Path) -> None:
+    java_in(tmp_path / "path", "hello")
+    with pytest.raises(LtSparkError, match="names no version"):
+        session._find_java()
+
+
+def test_the_delta_jars_of_the_local_cache_are_all_there_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    jars = tmp_path / ".ivy2.5.2/jars"
+    jars.mkdir(parents=True)
+    names = ["io.delta_delta-spark_2.13-4.0.1.jar", "io.delta_delta-storage-4.0.1.jar"]
+    for name in names:
+        (jars / name).touch()
+    assert session.local_delta_jars() == []
+    (jars / "org.antlr_antlr4-runtime-4.13.1.jar").touch()
+    assert len(session.local_delta_jars()) == 3
