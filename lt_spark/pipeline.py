@@ -24,7 +24,7 @@ from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError, LtSparkError, nearest
 from lt_spark.core.runs import RunLock, code_version, done_stages, new_run_id, record_run, record_stage, stage_key
 from lt_spark.core.session import describe_job
-from lt_spark.core.storage import Storage
+from lt_spark.core.storage import Storage, disk_errors
 from lt_spark.prepare.sources import source_fingerprint
 
 Purpose = Literal["evaluate", "produce", "both"]
@@ -301,7 +301,7 @@ def run(
             tell(events[-1])
         notes.append("everything is up to date: nothing was done")
         return _summary(storage, purpose, started, events, [], notes)
-    with RunLock(storage, config):
+    with disk_errors(config), RunLock(storage, config):
         try:
             for index, task in enumerate(tasks, start=1):
                 _do(spark, config, storage, task, index, len(tasks), force, lambda event: _note(event, events, tell))
@@ -518,7 +518,9 @@ def _summary(
     metrics: list[dict[str, object]],
     notes: list[str],
 ) -> RunSummary:
-    written = [table for stage in STAGES for table in stage.writes]
+    written = [
+        table for stage in STAGES if any(event.stage == stage.name for event in events) for table in stage.writes
+    ]
     verdict = ""
     if metrics:
         row = s.newest_accepted(storage)

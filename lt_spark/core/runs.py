@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -142,17 +143,23 @@ class RunLock:
         spark = self._storage.spark
         row = [(run_id, self._owner, time.time(), t.SCHEMA_VERSION)]
         source = spark.createDataFrame(row, t.RUN_LOCK.schema)
-        merge = self._storage.delta(t.RUN_LOCK).alias("lock").merge(source.alias("new"), F.lit(True))
         try:
+            merge = self._storage.delta(t.RUN_LOCK).alias("lock").merge(source.alias("new"), F.lit(True))
             merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
         except Exception as error:
-            if "Concurrent" in type(error).__name__ or "CONCURRENT" in str(error).upper():
+            if _is_conflict(error):
                 raise RunLockedError("another run took the lock at the same moment; start again") from error
             raise
 
     def _beat(self) -> None:
         while not self._stop.wait(self._stale_after / 4):
             self._set(self._storage.run_id)
+
+
+def _is_conflict(error: Exception) -> bool:
+    """Tell whether Delta refused a commit because another was faster; Java's own traces name java.util.concurrent."""
+    named = f"{type(error).__name__}: {error}"
+    return re.search(r"Concurrent\w+Exception|(Metadata|Protocol)ChangedException|DELTA_CONCURRENT_", named) is not None
 
 
 def _is_gone(owner: str) -> bool:

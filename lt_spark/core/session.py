@@ -32,7 +32,7 @@ LOCAL_DEFAULTS = {
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
-    "spark.log.level": "ERROR",
+    "spark.log.level": "FATAL",  # what fails is raised, and told once
 }
 _JAVA_VERSIONS = ("17", "21")
 _DELTA_JARS = ("delta-spark_2.13-4.0.1.jar", "delta-storage-4.0.1.jar", "antlr4-runtime-4.13.1.jar")
@@ -75,7 +75,7 @@ def start_session(config: Config, app_name: str) -> SparkSession:
 
             builder = configure_spark_with_delta_pip(builder)
         spark = builder.getOrCreate()
-        spark.sparkContext.setLogLevel("ERROR")
+        spark.sparkContext.setLogLevel("FATAL")
     check_delta(spark)
     return spark
 

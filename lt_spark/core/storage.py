@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from pyspark.sql import functions as F
 
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
-from lt_spark.core.errors import StorageError
+from lt_spark.core.errors import LtSparkError, StorageError
 from lt_spark.core.names import table_name
 
 _PROPERTIES = {
@@ -21,6 +23,7 @@ _PROPERTIES = {
     "delta.checkpointPolicy": "classic",
     "delta.columnMapping.mode": "none",
 }
+_FULL_DISK = ("No space left on device", "Disk quota exceeded")
 _MARKER = "_lt_spark_scratch"
 
 
@@ -191,6 +194,27 @@ def absolute(path: str) -> str:
         return path.rstrip("/")
     local = path.removeprefix("file:")
     return str(Path(os.path.expanduser(local)).resolve())
+
+
+@contextmanager
+def disk_errors(config: Config) -> Iterator[None]:
+    """Turn a full disk, however deep in Java's causes, into an error that says so.
+
+    Raises:
+        StorageError: where the disk is full.
+    """
+    try:
+        yield
+    except LtSparkError:
+        raise
+    except Exception as error:
+        if not any(sign in str(error) for sign in _FULL_DISK):
+            raise
+        raise StorageError(
+            f"a disk is full: expected space under tables.root ({config.tables.root}), files.root "
+            f"({config.files.root}) and Spark's spark.local.dir, found none left. Free some and run the same command "
+            "again: stages that are done are kept, and no table is half-written."
+        ) from error
 
 
 def remove_folder(spark: SparkSession, path: str) -> None:

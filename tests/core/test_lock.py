@@ -1,6 +1,7 @@
 """The run lock: who may take it, when it is stale, and roots of another schema version."""
 
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.errors import RunLockedError, StorageError
 from lt_spark.core.runs import RunLock
-from lt_spark.core.storage import Storage
+from lt_spark.core.storage import Storage, disk_errors
 
 pytestmark = pytest.mark.spark
 
@@ -51,6 +52,46 @@ def test_a_silent_lock_is_stale(spark: Any, config: Config) -> None:
 def test_a_lock_of_a_process_that_is_gone_is_stale_at_once(spark: Any, config: Config) -> None:
     held(spark, config, f"{socket.gethostname()}:{2**22 + 1}", time.time())
     assert take(spark, config) == "mine"
+
+
+def test_of_those_who_ask_at_once_one_gets_it(spark: Any, config: Config) -> None:
+    holders: list[str] = []
+    seen: list[int] = []
+    told: list[BaseException] = []
+    with RunLock(Storage(spark, config, "first"), config):
+        pass  # the table is there
+
+    def ask(name: str) -> None:
+        try:
+            with RunLock(Storage(spark, config, name), config):
+                holders.append(name)
+                seen.append(len(holders))
+                time.sleep(0.2)
+                holders.remove(name)
+        except BaseException as error:
+            told.append(error)
+
+    threads = [threading.Thread(target=ask, args=(f"run-{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(seen) <= {1}
+    assert len(seen) + len(told) == 4
+    assert {type(error) for error in told} <= {RunLockedError}
+
+
+def test_a_full_disk_is_not_taken_for_another_run(spark: Any, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise RuntimeError(
+            "An error occurred while calling o1.execute.\n: java.util.concurrent.ExecutionException\n"
+            "Caused by: java.io.IOException: No space left on device"
+        )
+
+    monkeypatch.setattr(Storage, "delta", full)
+    with pytest.raises(StorageError, match=r"a disk is full.*Free some and run") as caught, disk_errors(config):
+        take(spark, config)
+    assert not isinstance(caught.value, RunLockedError)
 
 
 def test_the_lock_is_given_back_after_an_error(spark: Any, config: Config) -> None:
