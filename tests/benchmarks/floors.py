@@ -4,7 +4,8 @@
 
 DATA_FOLDER has the folders amazon_scientific and ml_latest_small, each with interactions.csv (user_id, item_id,
 timestamp, perhaps rating) and items.csv (item_id, title, text columns). For each the configuration is the one that
-`lt-spark init` writes; everything is chosen on valid, then test is looked at once. Prints a markdown table.
+`lt-spark init` writes; everything is chosen on valid, then test is looked at once. Prints a markdown table; ends with
+exit code 1 where a floor is not met or was not measured.
 """
 
 import argparse
@@ -155,8 +156,8 @@ def processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "processor unknown")
 
 
-def report(folder: Path, overrides: Sequence[str]) -> str:
-    """Run every data set that is there, and return the report as markdown."""
+def report(folder: Path, overrides: Sequence[str]) -> tuple[str, list[str]]:
+    """Run every data set that is there, and return the report as markdown, and the floors that are not met."""
     names = [name for name in FLOORS if (folder / name / "interactions.csv").is_file()]
     if not names:
         sys.exit(f"{folder}: expected the folders {', '.join(FLOORS)} with interactions.csv and items.csv, found none")
@@ -188,22 +189,23 @@ def report(folder: Path, overrides: Sequence[str]) -> str:
         notes.append(f"- not there: {', '.join(missing)}")
     notes.append(f"- floors not met or not measured: {', '.join(missed)}" if missed else "- every floor is met")
     tables = [markdown(("valid, all / tail", *MODELS), valid), markdown(HEADS, rows)]
-    return "\n\n".join([*tables, "\n".join(notes)]) + "\n"
+    return "\n\n".join([*tables, "\n".join(notes)]) + "\n", missed
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Read the command line, run, print."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, run, print; return the exit code."""
     parser = argparse.ArgumentParser(description="What the default settings reach on two data sets, and their floors.")
     parser.add_argument("folder", type=Path, help="has the folders amazon_scientific and ml_latest_small")
     parser.add_argument("--out", type=Path, help="write the report to this file too")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="a setting; repeatable")
     arguments = parser.parse_args(argv)
-    text = report(arguments.folder, arguments.set)
+    text, missed = report(arguments.folder, arguments.set)
     sys.stdout.write(text)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(text, encoding="utf-8")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
