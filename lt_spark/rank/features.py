@@ -24,8 +24,11 @@ def log_popularity(n_interactions: Column, n_max: Column) -> Column:
 
 
 def model_features(candidates: list[DataFrame]) -> DataFrame:
-    """Return (user_idx, item_idx, model_name, feature, because) of all models' candidates."""
-    rows = reduce(DataFrame.unionByName, candidates)
+    """Return (user_idx, item_idx, model_name, feature, because) of all models' candidates.
+
+    The rows are shuffled by user once: what groups by user and item, or ranks a user's items, needs no other shuffle.
+    """
+    rows = reduce(DataFrame.unionByName, candidates).repartition("user_idx")
     of_list = Window.partitionBy("user_idx", "model_name")
     feature = min_max(F.col("score"), F.min("score").over(of_list), F.max("score").over(of_list))
     return rows.select("user_idx", "item_idx", "model_name", feature.alias("feature"), "because")
