@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from lt_spark.core import tables as t
+from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError, RunLockedError
 from lt_spark.core.runs import RunLock
 from lt_spark.core.storage import Storage
 from lt_spark.experiments import forget_everywhere
 from lt_spark.pipeline import STAGES, chosen_stages, plan, run
-from tests.small_shop import N_ITEMS, N_USERS
+from tests.small_shop import N_ITEMS, N_USERS, write_shop
 
 
 def test_every_table_is_written_by_one_stage_before_it_is_read() -> None:
@@ -246,3 +247,23 @@ def test_a_stage_that_was_stopped_half_way_is_not_taken_for_done(shop: Any, monk
         run(spark, changed)
     stale = {planned.stage: planned.reason for planned in plan(spark, config) if planned.runs}
     assert stale == {"gate": "it was stopped half-way"}
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+def test_a_whole_run_in_a_catalog(spark: Any, tmp_path: Path) -> None:
+    settings = write_shop(tmp_path)
+    settings["tables"] = {"catalog": "spark_catalog", "silver_schema": "silver_shop", "gold_schema": "gold_shop"}
+    config = Config.model_validate(settings)
+    try:
+        run(spark, config)
+        storage = Storage(spark, config)
+        named = spark.table("spark_catalog.gold_shop.recommendations")
+        assert named.select("user_id").distinct().count() == N_USERS
+        for table in t.ALL_TABLES:
+            if table.layer == "gold":
+                assert storage.count(table) > 0, table.name
+        assert {event.kind for event in run(spark, config).stages} == {"up_to_date"}
+    finally:
+        for schema in ("silver_shop", "gold_shop"):
+            spark.sql(f"DROP SCHEMA IF EXISTS spark_catalog.{schema} CASCADE")

@@ -16,12 +16,13 @@ from pyspark.sql import functions as F
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.errors import LtSparkError, StorageError
-from lt_spark.core.names import table_name
+from lt_spark.core.names import quoted, table_name
 
 _PROPERTIES = {
     "delta.enableDeletionVectors": "false",
     "delta.checkpointPolicy": "classic",
     "delta.columnMapping.mode": "none",
+    "lt_spark.schemaVersion": str(t.SCHEMA_VERSION),
 }
 _FULL_DISK = ("No space left on device", "Disk quota exceeded")
 _MARKER = "_lt_spark_scratch"
@@ -149,17 +150,17 @@ class Storage:
         if location in self._created:
             return
         if not self.exists(table):
-            builder = DeltaTable.createIfNotExists(self.spark).addColumns(table.schema).comment(table.comment)
             if self._tables.catalog:
                 self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {location.rsplit('.', 1)[0]}")
-                builder = builder.tableName(location)
+                self.spark.sql(_create_statement(table, location))
             else:
+                builder = DeltaTable.createIfNotExists(self.spark).addColumns(table.schema).comment(table.comment)
                 builder = builder.location(location)
-            if table.partition_by:
-                builder = builder.partitionedBy(*table.partition_by)
-            for name, value in {**_PROPERTIES, "lt_spark.schemaVersion": str(t.SCHEMA_VERSION)}.items():
-                builder = builder.property(name, value)
-            builder.execute()
+                if table.partition_by:
+                    builder = builder.partitionedBy(*table.partition_by)
+                for name, value in _PROPERTIES.items():
+                    builder = builder.property(name, value)
+                builder.execute()
             # read back for the first table made: what would raise it is a setting of the whole session
             if not self._created:
                 self._check_protocol(table)
@@ -186,6 +187,30 @@ class Storage:
     def clear_scratch(self, name: str) -> None:
         """Remove a scratch folder of this run; one that is not there is no error."""
         remove_folder(self.spark, self.scratch(name))
+
+
+def _create_statement(table: t.Table, name: str) -> str:
+    """Return the SQL that makes a table of a catalog: Delta's builder outside Databricks knows no three-level names.
+
+    Args:
+        table: whose columns, comments and partitions.
+        name: its quoted name.
+    """
+
+    def text(value: str) -> str:
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        return f"'{escaped}'"
+
+    columns = ", ".join(
+        f"{quoted(column.name)} {field.dataType.simpleString()} COMMENT {text(column.comment)}"
+        for column, field in zip(table.columns, table.schema.fields, strict=True)
+    )
+    partitions = f" PARTITIONED BY ({', '.join(map(quoted, table.partition_by))})" if table.partition_by else ""
+    properties = ", ".join(f"{text(key)} = {text(value)}" for key, value in _PROPERTIES.items())
+    return (
+        f"CREATE TABLE IF NOT EXISTS {name} ({columns}) USING delta{partitions} COMMENT {text(table.comment)} "
+        f"TBLPROPERTIES ({properties})"
+    )
 
 
 def absolute(path: str) -> str:

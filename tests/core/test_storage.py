@@ -8,6 +8,7 @@ import pytest
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError, StorageError
+from lt_spark.core.runs import RunLock
 from lt_spark.core.storage import Storage, remove_folder
 
 pytestmark = pytest.mark.spark
@@ -75,3 +76,20 @@ def test_an_injection_in_the_catalog_name_is_refused(spark: Any) -> None:
     config = Config.model_validate({"tables": {"catalog": "main`; DROP TABLE x; --"}})
     with pytest.raises(ConfigError, match="not a plain identifier"):
         Storage(spark, config).location(t.USERS)
+
+
+def test_a_table_of_a_catalog_is_written_read_and_described_by_name(spark: Any) -> None:
+    config = Config.model_validate({"tables": {"catalog": "spark_catalog", "silver_schema": "silver_here"}})
+    storage = Storage(spark, config, "run-1")
+    try:
+        assert storage.location(t.RUN_LOCK) == "`spark_catalog`.`silver_here`.`run_lock`"
+        assert not storage.exists(t.RUN_LOCK)
+        with RunLock(storage, config):
+            assert spark.table("spark_catalog.silver_here.run_lock").first()["run_id"] == "run-1"
+        assert [field.metadata["comment"] for field in storage.read(t.RUN_LOCK).schema] == [
+            column.comment for column in t.RUN_LOCK.columns
+        ]
+        described = storage.delta(t.RUN_LOCK).detail().first()
+        assert (described["description"], described["minReaderVersion"]) == (t.RUN_LOCK.comment, 1)
+    finally:
+        spark.sql("DROP SCHEMA IF EXISTS spark_catalog.silver_here CASCADE")
