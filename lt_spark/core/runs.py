@@ -15,7 +15,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
-from pyspark.sql import Row
+from pyspark.sql import Column, Row
 from pyspark.sql import functions as F
 
 from lt_spark.core import tables as t
@@ -97,8 +97,13 @@ class RunLock:
             RunLockedError: where another run holds it.
             StorageError: where the root was written by another schema version.
         """
-        self._check(self._holder())
-        self._set(self._storage.run_id)
+        seen = self._holder()
+        self._check(seen)
+        # taken only as it was seen: of two who find it free, the later one's update matches nothing
+        is_as_seen = F.lit(False)
+        if seen is not None:
+            is_as_seen = (F.col("lock.run_id") == seen["run_id"]) & (F.col("lock.seen_at") == seen["seen_at"])
+        self._set(self._storage.run_id, is_as_seen)
         holder = self._holder()
         if holder is None or holder["run_id"] != self._storage.run_id:
             self._check(holder)
@@ -114,7 +119,7 @@ class RunLock:
             self._thread.join(timeout=60)
         holder = self._holder()
         if holder is not None and holder["run_id"] == self._storage.run_id:
-            self._set("")
+            self._set("", self._is_own)
 
     def _holder(self) -> Row | None:
         if not self._storage.exists(t.RUN_LOCK):
@@ -139,13 +144,17 @@ class RunLock:
             f"{self._stale_after:.0f} s."
         )
 
-    def _set(self, run_id: str) -> None:
+    @property
+    def _is_own(self) -> Column:
+        return F.col("lock.run_id") == self._storage.run_id
+
+    def _set(self, run_id: str, where: Column) -> None:
         spark = self._storage.spark
         row = [(run_id, self._owner, time.time(), t.SCHEMA_VERSION)]
         source = spark.createDataFrame(row, t.RUN_LOCK.schema)
         try:
             merge = self._storage.delta(t.RUN_LOCK).alias("lock").merge(source.alias("new"), F.lit(True))
-            merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
+            merge.whenMatchedUpdateAll(where).whenNotMatchedInsertAll().execute()
         except Exception as error:
             if _is_conflict(error):
                 raise RunLockedError("another run took the lock at the same moment; start again") from error
@@ -153,7 +162,7 @@ class RunLock:
 
     def _beat(self) -> None:
         while not self._stop.wait(self._stale_after / 4):
-            self._set(self._storage.run_id)
+            self._set(self._storage.run_id, self._is_own)
 
 
 def _is_conflict(error: Exception) -> bool:

@@ -81,6 +81,22 @@ def test_of_those_who_ask_at_once_one_gets_it(spark: Any, config: Config) -> Non
     assert {type(error) for error in told} <= {RunLockedError}
 
 
+def test_one_who_found_it_free_too_late_does_not_get_it(
+    spark: Any, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RunLock(Storage(spark, config, "before"), config):
+        pass
+    late = RunLock(Storage(spark, config, "late"), config)
+    with RunLock(Storage(spark, config, "early"), config):
+        found = late._holder
+        free = spark.createDataFrame([("", "x:1", 1.0, t.SCHEMA_VERSION)], t.RUN_LOCK.schema).first()
+        answers = iter([free])
+        monkeypatch.setattr(late, "_holder", lambda: next(answers, None) or found())
+        with pytest.raises(RunLockedError, match="run early holds"), late:
+            pass
+        assert found()["run_id"] == "early"
+
+
 def test_a_full_disk_is_not_taken_for_another_run(spark: Any, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise RuntimeError(
