@@ -2,18 +2,22 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from lt_spark.core.config_text import (
+    ContextConfig,
+    DescribeConfig,
+    EmbedConfig,
+    EmbedEnrichedConfig,
+    LanguageModelConfig,
+    PrivacyConfig,
+    TextGateConfig,
+)
 from lt_spark.core.errors import nearest
+from lt_spark.core.section import Section
 
 MODELS = ("popularity", "als_plain", "als", "neighbours")
 """Names of the models; each has a stage of its name and a table ``silver.candidates_<name>``."""
-
-
-class Section(BaseModel):
-    """A part of the configuration: immutable, and a key that it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class CoreConfig(Section):
@@ -352,6 +356,13 @@ class Config(Section):
     split: SplitConfig = SplitConfig()
     segment: SegmentConfig = SegmentConfig()
     rebalance: RebalanceConfig = RebalanceConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    language_model: LanguageModelConfig = LanguageModelConfig()
+    embed: EmbedConfig = EmbedConfig()
+    describe: DescribeConfig = DescribeConfig()
+    text_gate: TextGateConfig = TextGateConfig()
+    embed_enriched: EmbedEnrichedConfig = EmbedEnrichedConfig()
+    context: ContextConfig = ContextConfig()
     popularity: PopularityConfig = PopularityConfig()
     als_plain: AlsPlainConfig = AlsPlainConfig()
     als: AlsConfig = AlsConfig()

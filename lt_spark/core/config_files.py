@@ -13,8 +13,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from lt_spark.core.config import Config, Section
+from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError, nearest
+from lt_spark.core.section import Section
 
 DEFAULT = "default"
 FROM_SET = "--set"

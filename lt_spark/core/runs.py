@@ -50,17 +50,26 @@ def done_stages(storage: Storage) -> dict[tuple[str, str], Row]:
     newest = (
         storage.read(t.STAGE_RUNS)
         .groupBy("stage", "fold")
-        .agg(F.max_by(F.struct("stage_key", "run_id", "seconds", "rows"), "done_at").alias("newest"))
+        .agg(F.max_by(F.struct("stage_key", "run_id", "seconds", "rows", "is_complete"), "done_at").alias("newest"))
         .select("stage", "fold", "newest.*")
     )
     # one row a stage and fold
     return {(row["stage"], row["fold"] or ""): row for row in newest.collect()}
 
 
-def record_stage(storage: Storage, stage: str, fold: str, key: str, seconds: float, rows: dict[str, int]) -> None:
+def record_stage(
+    storage: Storage,
+    stage: str,
+    fold: str,
+    key: str,
+    seconds: float,
+    rows: dict[str, int],
+    *,
+    is_complete: bool = True,
+) -> None:
     """Append a stage that is done to ``silver.stage_runs``: from now on it is skipped while its key stays the same."""
     now = datetime.now(UTC).replace(tzinfo=None)
-    row = (stage, fold or None, key, storage.run_id, now, seconds, json.dumps(rows, sort_keys=True))
+    row = (stage, fold or None, key, storage.run_id, now, seconds, json.dumps(rows, sort_keys=True), is_complete)
     storage.write(t.STAGE_RUNS, storage.spark.createDataFrame([row], t.STAGE_RUNS.schema))
 
 
