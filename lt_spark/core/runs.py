@@ -23,6 +23,9 @@ from lt_spark.core.config import Config
 from lt_spark.core.errors import RunLockedError, StorageError
 from lt_spark.core.storage import Storage
 
+IN_PROGRESS = "in progress"
+"""Stands in for the key of a stage whose tables are being replaced."""
+
 
 def new_run_id() -> str:
     """Return a new run id: UTC time and a random tail."""

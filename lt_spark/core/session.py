@@ -34,6 +34,8 @@ LOCAL_DEFAULTS = {
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.log.level": "FATAL",  # what fails is raised, and told once
 }
+_PROFILES: dict[float, Any] = {}
+"""One profile a share of a GPU: each that is built stays with the scheduler for ever."""
 _JAVA_VERSIONS = ("17", "21")
 _DELTA_JARS = ("delta-spark_2.13-4.0.1.jar", "delta-storage-4.0.1.jar", "antlr4-runtime-4.13.1.jar")
 
@@ -86,6 +88,41 @@ def describe_job(spark: SparkSession, text: str) -> None:
         spark.sparkContext.setJobDescription(text)
     except Exception:  # noqa: BLE001, S110 - Spark Connect has no context; a description is a courtesy
         return
+
+
+def inference_tasks(spark: SparkSession, *, uses_gpu: bool, gpus_per_task: float) -> tuple[int, Any]:
+    """Return how many tasks run a model at once, and the resource profile that gives each its GPU.
+
+    On a cluster whose executors have GPUs a task asks for ``gpus_per_task`` of one, whatever the session's own tasks
+    ask for: two tasks share a GPU only where that is below 1. In local mode Spark hands out no GPUs: there one task at
+    a time uses the machine's.
+
+    Args:
+        spark: the session.
+        uses_gpu: whether the model may run on a GPU.
+        gpus_per_task: share of a GPU that a task takes.
+
+    Returns:
+        (number of tasks, profile or None).
+    """
+    try:
+        context = spark.sparkContext
+    except Exception:  # noqa: BLE001 - Spark Connect has no context: the server's own settings hold
+        return int(spark.conf.get("spark.sql.shuffle.partitions") or 1), None
+    slots, master = context.defaultParallelism, context.master or ""
+    if not uses_gpu:
+        return slots, None
+    if re.fullmatch(r"local(\[[^\]]*\])?", master):
+        return (1 if Path("/dev/nvidia0").exists() else slots), None
+    per_executor = float(context.getConf().get("spark.executor.resource.gpu.amount", "0") or 0)
+    if not per_executor:
+        return slots, None
+    from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
+
+    if gpus_per_task not in _PROFILES:
+        requests = TaskResourceRequests().cpus(1).resource("gpu", gpus_per_task)
+        _PROFILES[gpus_per_task] = ResourceProfileBuilder().require(requests).build
+    return slots, _PROFILES[gpus_per_task]
 
 
 def check_delta(spark: SparkSession) -> None:

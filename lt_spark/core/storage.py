@@ -129,6 +129,37 @@ class Storage:
             writer.save(self.location(table))
         return int(counted.get["n"])
 
+    def merge_new(self, table: t.Table, rows: DataFrame, replace_where: str = "", stage_key: str = "") -> None:
+        """Insert the rows whose key the table lacks, in one transaction; rows that are there stay as they are.
+
+        Args:
+            table: a table with a key of one column.
+            rows: at most one row a key; read twice by Delta, so never the output of a model.
+            replace_where: SQL condition on ``old`` under which a row that is there is replaced after all.
+            stage_key: goes into the commit's metadata.
+
+        Raises:
+            StorageError: where a column is missing.
+        """
+        (key,) = table.key
+        missing = sorted(set(table.column_names) - set(rows.columns))
+        if missing:
+            raise StorageError(f"{table.full_name} cannot be written: columns {missing} are missing.")
+        merge = (
+            self.delta(table)
+            .alias("old")
+            .merge(rows.select(*table.column_names).alias("new"), f"old.{key} = new.{key}")
+        )
+        if replace_where:
+            merge = merge.whenMatchedUpdateAll(replace_where)
+        # a MERGE has no option for it, so it goes through the session
+        setting = "spark.databricks.delta.commitInfo.userMetadata"
+        self.spark.conf.set(setting, json.dumps({"run_id": self.run_id, "stage_key": stage_key}))
+        try:
+            merge.whenNotMatchedInsertAll().execute()
+        finally:
+            self.spark.conf.unset(setting)
+
     def delta(self, table: t.Table) -> DeltaTable:
         """Return the Delta handle of a table, made where it is not there yet."""
         self._create(table)

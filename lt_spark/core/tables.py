@@ -94,7 +94,7 @@ EVENT = (
     Column("event_weight", "double", "confidence of the event, from its type; 1 where none is set"),
 )
 
-_CONTENT_HASH = Column("content_hash", "string", "hex SHA-256 of the text and vectors that were read")
+_CONTENT_HASH = Column("content_hash", "string", "hex SHA-256 of what was read of the item")
 
 INTERACTIONS = Table("silver", "interactions", "The cleaned log: one row an event.", EVENT, ("user_idx", "event_order"))
 ITEMS = Table(
@@ -224,7 +224,6 @@ PROMPT_EXAMPLES = Table(
         Column("pool_rank", "int", "place in the pool, most known first, from 1"),
         Column("title", "string", "title of the item"),
         Column("attributes", "array<struct<name:string,value:string>>", "the further text columns"),
-        Column("vector", "array<float>", "its vector when the pool was made"),
     ),
     ("examples_version", "item_idx"),
     append=True,
@@ -234,12 +233,15 @@ ITEM_ENRICHMENTS = Table(
     "item_enrichments",
     "What the language model wrote of each item, and what became of it; rows are added, never asked twice.",
     (
-        Column("key", "string", "hex SHA-256 of the item's id and input_key; unique"),
+        Column("key", "string", "hex SHA-256 of the item's id, input_key and the limits of the gate; unique"),
         ITEM,
+        _CONTENT_HASH,
         Column("description", "string", "T_L: the accepted description, or the fallback's"),
         Column("keywords", "array<string>", "K_L: the accepted keywords, or the fallback's"),
         Column("status", "string", "accepted; fallback: made of metadata and neighbours; refused; failed"),
         Column("reason", "string", "the check that failed, or the engine's error; null where accepted at once"),
+        Column("fallback_description", "string", "what stands in for a refused description"),
+        Column("fallback_keywords", "array<string>", "what stands in for refused keywords"),
         Column("answer", "string", "the model's last answer as it came, cleaned of control characters"),
         Column("n_tries", "int", "how often the model was asked"),
         Column("n_prompt_tokens", "int", "tokens read, over all tries"),
@@ -254,7 +256,8 @@ ITEM_ENRICHMENTS = Table(
         Column("examples_version", "int", "version of the pool that the examples are from"),
         Column("input_key", "string", "hex SHA-256 of all that decides the answer; identical inputs share it"),
         Column("is_current", "boolean", "whether it belongs to the item as it is now, by the conf of the last run"),
-        Column("reviewed_by", "string", "who edited or rejected it; null where nobody did"),
+        Column("reviewed_by", "string", "who accepted, edited or rejected it; null where nobody did"),
+        Column("reviewed_at", "timestamp", "when (UTC)"),
         Column("run_id", "string", "the run that wrote the row"),
     ),
     ("key",),
@@ -265,6 +268,7 @@ ENRICHMENT_STAGING = Table(
     "The answers of the last wave, before they were merged.",
     (
         *ITEM_ENRICHMENTS.columns,
+        Column("is_asked", "boolean", "whether the model was asked for the row; false: its answer was known"),
         Column("worker", "string", "host and process that asked"),
         Column("n_loads", "int", "how often that process loaded the model; 1"),
         Column("load_s", "double", "seconds that loading took"),
@@ -284,20 +288,6 @@ ENRICHMENT_REPORT = Table(
         Column("value", "double", "count, tokens, seconds or share"),
     ),
     ("run_id", "stage", "fold", "measure"),
-    append=True,
-)
-TEXT_REVIEWS = Table(
-    "silver",
-    "text_reviews",
-    "People's verdicts on texts; the newest of a key counts.",
-    (
-        Column("key", "string", "key of the row in silver.item_enrichments"),
-        Column("verdict", "string", "accept, reject or edit"),
-        Column("description", "string", "edited description; null unless edit"),
-        Column("keywords", "array<string>", "edited keywords; null unless edit"),
-        Column("reviewed_by", "string", "who"),
-        Column("reviewed_at", "timestamp", "when (UTC)"),
-    ),
     append=True,
 )
 ITEM_EMBEDDINGS_ENRICHED = Table(
@@ -325,29 +315,41 @@ TEXT_VERDICT = Table(
         Column("gain_high", "double", "upper 95 % bound"),
     ),
 )
+_READING = (
+    Column("context", "string", "C_L: the accepted reading; null where it was refused"),
+    Column("vector", "array<float>", "vector of the accepted reading; null where it was refused"),
+    Column("status", "string", "accepted, refused or failed"),
+    Column("reason", "string", "the check that failed, or the engine's error"),
+    Column("n_titles", "int", "titles that the prompt showed"),
+    Column("n_prompt_tokens", "int", "tokens read, over all tries"),
+    Column("n_output_tokens", "int", "tokens written, over all tries"),
+    Column("seconds", "double", "the row's share of its batches' time"),
+    Column("engine", "string", "transformers or openai"),
+    Column("model", "string", "name of the model"),
+    Column("revision", "string", "its version"),
+    Column("prompt_version", "string", "pack and version of the prompt"),
+)
+_INPUT_KEY = Column("input_key", "string", "hex SHA-256 of all that decides the answer")
 USER_CONTEXTS = Table(
     "silver",
     "user_contexts",
     "The language model's reading of a user's history (C_L).",
-    (
-        FOLD,
-        USER,
-        Column("key", "string", "hex SHA-256 of the user, the fold and input_key; unique"),
-        Column("context", "string", "C_L: the accepted reading; null where it was refused"),
-        Column("status", "string", "accepted, refused or failed"),
-        Column("reason", "string", "the check that failed, or the engine's error"),
-        Column("n_titles", "int", "titles that the prompt showed"),
-        Column("n_prompt_tokens", "int", "tokens read, over all tries"),
-        Column("n_output_tokens", "int", "tokens written, over all tries"),
-        Column("seconds", "double", "the row's share of its batches' time"),
-        Column("engine", "string", "transformers or openai"),
-        Column("model", "string", "name of the model"),
-        Column("revision", "string", "its version"),
-        Column("prompt_version", "string", "pack and version of the prompt"),
-        Column("input_key", "string", "hex SHA-256 of all that decides the answer"),
-    ),
+    (FOLD, USER, *_READING, _INPUT_KEY),
     ("fold", "user_idx"),
     ("fold",),
+)
+CONTEXT_STAGING = Table(
+    "silver",
+    "context_staging",
+    "Readings of waves that are done, of a stage that is not; emptied when it is.",
+    (
+        _INPUT_KEY,
+        *_READING,
+        Column("worker", "string", "host and process that asked"),
+        Column("n_loads", "int", "how often that process loaded the model; 1"),
+    ),
+    ("input_key",),
+    append=True,
 )
 INTERACTIONS_AUGMENTED = Table(
     "silver",

@@ -1,0 +1,11 @@
+"""Write the candidates of ALS on the rebalanced log.
+
+spark-submit --properties-file conf/spark-defaults.conf jobs/embed_enriched.py --config conf/demo.yaml
+"""
+
+import sys
+
+from lt_spark.job import run_job
+
+if __name__ == "__main__" and (code := run_job(("embed_enriched",), sys.argv[1:])):
+    sys.exit(code)

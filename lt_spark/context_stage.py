@@ -1,0 +1,134 @@
+"""What the stage context does with tables and waves; enrich/context.py says how histories are read."""
+
+import time
+from contextlib import ExitStack
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lt_spark import enrich_stages as es
+from lt_spark.core import tables as t
+from lt_spark.core.errors import EngineError
+from lt_spark.enrich import context as reading
+from lt_spark.enrich.gate import Gate
+from lt_spark.enrich.render import write_pool
+from lt_spark.enrich.work import in_waves
+from lt_spark.frames.known import check_known, seen
+from lt_spark.frames.top_k import top_k
+from lt_spark.stages import Context
+
+_MIN_FAILED = 8
+_TAIL = ("tail", "cold")
+
+
+def context(c: Context) -> None:
+    """Read histories, and write the augmented events; where it is off they are the known events."""
+    section = c.config.context
+    if not section.enabled:
+        if c.storage.exists(t.USER_CONTEXTS):
+            c.write(t.USER_CONTEXTS, c.read(t.USER_CONTEXTS).limit(0))
+        c.write(t.INTERACTIONS_AUGMENTED, reading.augmented_interactions(c.known, None, section, c.fold))
+        return
+    users = reading.chosen_users(c.known, section)
+    with ExitStack() as stack:
+        folder, waves, vectors, pool = (
+            stack.enter_context(c.scratch(name)) for name in ("histories", "waves", "vectors", "pool")
+        )
+        settings = _settings(c, pool)
+        titles = reading.user_titles(c.known, users, c.read(t.ITEMS), section)
+        reading.render(titles, settings).write.mode("overwrite").parquet(folder)
+        rendered = c.spark.read.parquet(folder)
+        _read_in_waves(c, rendered, settings, waves)
+        c.write(t.USER_CONTEXTS, reading.user_contexts(rendered, _answers(c), c.fold))
+        added = _added(c, vectors) if section.n_items else None
+        c.write(t.INTERACTIONS_AUGMENTED, reading.augmented_interactions(c.known, added, section, c.fold))
+    # answers of prompts that no user has any more are not kept: they are of people's histories
+    c.storage.delta(t.CONTEXT_STAGING).delete()
+    events = c.read(t.INTERACTIONS_AUGMENTED)
+    check_known(events.where(~F.col("is_augmented")), c.read(t.INTERACTIONS_SPLIT), c.fold)
+    _tell_of(c)
+
+
+def _settings(c: Context, pool_folder: str) -> reading.ContextSettings:
+    config = c.config
+    write_pool(es.newest_pool(c)[0], pool_folder)
+    name, info = es.model_name(c)
+    return reading.ContextSettings(
+        config.language_model,
+        config.text_gate,
+        config.embed,
+        config.describe.pack,
+        name,
+        es.language_model_folder(config),
+        info,
+        es.encoder_folder(config),
+        Gate(config.text_gate, frozenset()),
+        pool_folder,
+        config.core.seed,
+    )
+
+
+def _answers(c: Context) -> DataFrame:
+    """Return what is known already, by input: earlier contexts of all folds, and what a killed run left in staging."""
+    names = t.CONTEXT_STAGING.column_names
+    staged = c.storage.read_or_empty(t.CONTEXT_STAGING)
+    if not c.storage.exists(t.USER_CONTEXTS):
+        return staged
+    earlier = c.storage.read(t.USER_CONTEXTS).withColumns({"worker": F.lit(None), "n_loads": F.lit(None)})
+    return staged.unionByName(earlier.select(*names).dropDuplicates(["input_key"])).where("status != 'failed'")
+
+
+def _read_in_waves(c: Context, rendered: DataFrame, settings: reading.ContextSettings, folder: str) -> None:
+    answers = _answers(c).select("input_key")
+    pending = rendered.join(answers, "input_key", "left_anti").withColumn("thinness", F.col("user_idx"))
+    n_pending = pending.count()
+    c.storage.delta(t.CONTEXT_STAGING)
+    if not n_pending:
+        return
+    es.check_engine(c.config)
+    size = max(c.config.describe.wave_items, -(-n_pending // es.MAX_WAVES))
+    in_waves(pending, n_pending, size).write.mode("overwrite").partitionBy("wave").parquet(folder)
+    n_tasks, profile = es.inference_slots(c)
+    started, done = time.monotonic(), 0
+    for number in range(-(-n_pending // size)):
+        wave = c.spark.read.parquet(folder).where(F.col("wave") == number)
+        before = c.storage.version(t.CONTEXT_STAGING)
+        n_rows = c.storage.write(
+            t.CONTEXT_STAGING, reading.read_histories(wave, settings, n_tasks, profile), stage_key=c.stage_key
+        )
+        _check_wave(c, n_rows, before)
+        done += n_rows
+        left = (time.monotonic() - started) / max(done, 1) * (n_pending - done)
+        c.tell(f"{done:,} of at most {n_pending:,} histories, about {max(left, 0):,.0f} s left")
+
+
+def _check_wave(c: Context, n_rows: int, before: int) -> None:
+    """Stop where all answers of a wave failed."""
+    if n_rows < _MIN_FAILED:
+        return
+    failed = c.read(t.CONTEXT_STAGING).where("status = 'failed'").count()
+    if before >= 0 and failed >= n_rows and failed == c.read(t.CONTEXT_STAGING).count():
+        raise EngineError(
+            f"all {n_rows} readings of a wave failed: the engine does not answer. Mend it, and run the same command "
+            "again: what is done is kept."
+        )
+
+
+def _added(c: Context, scratch: str) -> DataFrame:
+    """Return (user_idx, item_idx, rank, source): tail and cold items nearest to each reading, new to the user."""
+    section = c.config.context
+    embeddings = c.read(t.ITEM_EMBEDDINGS_ENRICHED)
+    vectors = reading.context_vectors(c.read(t.USER_CONTEXTS), c.known, embeddings)
+    tail = c.read(t.ITEM_SEGMENTS).where(F.col("segment").isin(*_TAIL)).select("item_idx")
+    filled = embeddings.join(tail, "item_idx", "left_semi").where(F.exists("vector", lambda x: x != 0))
+    items = filled.join(c.recommendable, "item_idx", "left_semi").select("item_idx", "vector")
+    asked = vectors.join(seen(c.known), "user_idx", "left").select("user_idx", "vector", "seen")
+    ranked = top_k(asked, items, section.n_items, scratch=scratch, n_items=c.read(t.ITEMS).count())
+    return ranked.where(F.col("score") > 0).join(vectors.select("user_idx", "source"), "user_idx")
+
+
+def _tell_of(c: Context) -> None:
+    counts = {row["status"]: row["count"] for row in c.read(t.USER_CONTEXTS).groupBy("status").count().collect()}
+    n_added = c.read(t.INTERACTIONS_AUGMENTED).where("is_augmented").count()
+    told = ", ".join(f"{n:,} {status}" for status, n in sorted(counts.items())) or "none"
+    c.notes.append(f"context ({c.fold}): histories read: {told}; {n_added:,} pseudo-events")

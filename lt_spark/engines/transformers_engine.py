@@ -1,0 +1,326 @@
+"""A language model in this process, on CPU or GPU: batched, common beginnings computed once, bad rows alone.
+
+Imported on executors only, after ``loaded.prepare_process``.
+"""
+
+import hashlib
+import inspect
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lt_spark.core.errors import ConfigError
+from lt_spark.engines.base import Answer, Decoding, Prompt
+from lt_spark.engines.batches import batches, halving, n_reused
+from lt_spark.engines.model_files import ModelInfo
+from lt_spark.engines.prefix import BatchCache, KeptBeginnings, KeysValues
+
+COMPACT_BELOW = 0.75
+"""A batch is made smaller once no more than this share of its rows is still being written."""
+READ_TOKENS_CPU = 2_048
+"""Prompt tokens read at once: more do not stay in a core's cache (64 prompts at once take 1.7 times as long)."""
+READ_TOKENS_CUDA = 16_384
+"""The same on a GPU, where it only bounds memory."""
+KNOWN_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A prompt as the model reads it, less the common beginning; ``seed`` is its own where answers are drawn."""
+
+    tokens: list[int]
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What came of a row: tokens or an error."""
+
+    tokens: list[int]
+    seconds: float = 0.0
+    error: str = ""
+
+
+class TransformersEngine:
+    """Generates with a transformers model, in a loop of its own.
+
+    Attributes:
+        name: transformers.
+        model: the model's name as it stands in the tables.
+        revision: its version.
+        device: cpu, cuda:0.
+        dtype: float32, bfloat16, float16.
+        n_generated: tokens written since it was loaded.
+    """
+
+    name = "transformers"
+
+    def __init__(
+        self,
+        folder: str,
+        info: ModelInfo,
+        *,
+        dtype: str,
+        device: str,
+        max_batch: int = 64,
+        batch_tokens: int = 32_768,
+        reuse_prefix: bool = True,
+        max_prompt_tokens: int = 1_536,
+        sort: bool = True,
+    ) -> None:
+        """Load the model.
+
+        Args:
+            folder: local folder with safetensors, config and tokenizer.
+            info: its name and version.
+            dtype: number format, see ``placement.dtype``.
+            device: see ``placement.device``.
+            max_batch: most prompts generated at once.
+            batch_tokens: most padded tokens of a batch, prompt and answer.
+            reuse_prefix: whether the keys and values of a common beginning are computed once.
+            max_prompt_tokens: a longer prompt fails.
+            sort: whether prompts of like length are generated together.
+
+        Raises:
+            ConfigError: the model keeps something else than keys and values of its tokens.
+        """
+        self.model, self.revision, self.device, self.dtype = info.name, info.revision, device, dtype
+        self.max_batch, self.batch_tokens, self.max_prompt_tokens = max_batch, batch_tokens, max_prompt_tokens
+        self.reuse_prefix, self.sort = reuse_prefix, sort
+        self.n_generated = 0
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        self._model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="sdpa",
+        )
+        self._model.to(torch.device(device)).eval()  # type: ignore[arg-type]
+        text_config = self._model.config.get_text_config(decoder=True)
+        unknown = set(getattr(text_config, "layer_types", None) or ()) - KNOWN_LAYERS
+        if unknown:
+            raise ConfigError(
+                f"language_model.model {info.name}: its layers are of kind {', '.join(sorted(unknown))}, expected "
+                f"attention only; serve it with vLLM and set language_model.engine: openai"
+            )
+        self._n_layers = int(text_config.num_hidden_layers)
+        # renamed within transformers 5
+        names = inspect.signature(self._model.forward).parameters
+        self._cache_name = "cache" if "cache" in names else "past_key_values"
+        self._bos = self._first_token()
+        self._stops, self._n_newlines = self._endings(int(text_config.vocab_size))
+        self.beginnings = KeptBeginnings(self._keys_values)
+
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Answer]:
+        """Answer each prompt; what fails is an answer with an error, and no fault of its neighbours.
+
+        Args:
+            prompts: in any order and of any length.
+            decoding: how answers are drawn.
+
+        Returns:
+            As many answers as prompts, in their order. The answer of a prompt does not depend on the others, but
+            for rounding.
+        """
+        tokens = self._encode([prompt.text for prompt in prompts])
+        refused = {row: self._refusal(len(ids)) for row, ids in enumerate(tokens)}
+        answers = {row: Answer("", error=why) for row, why in refused.items() if why}
+        left = [row for row in range(len(prompts)) if row not in answers]
+        n_kept = self._n_kept([prompts[row] for row in left], [tokens[row] for row in left])
+        beginning = tokens[left[0]][:n_kept] if left else []
+        rows = [_Row(tokens[row][n_kept:], _seed(decoding, tokens[row])) for row in left]
+        parts = batches(
+            [len(row.tokens) for row in rows],
+            n_fixed=n_kept + decoding.max_new_tokens,
+            max_rows=self.max_batch,
+            max_tokens=self.batch_tokens,
+            sort=self.sort,
+        )
+        for part in parts:
+            written = halving(
+                [rows[at] for at in part],
+                lambda batch: self._timed(beginning, batch, decoding),
+                lambda _, name: _Written([], error=name),
+                _error_name,
+            )
+            for at, result in zip(part, written, strict=True):
+                answers[left[at]] = self._answer(result, len(tokens[left[at]]), decoding)
+        return [answers[row] for row in range(len(prompts))]
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text is, as part of a prompt."""
+        return [len(ids) - len(self._bos) for ids in self._encode(texts)]
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokenise; what looks like a token of the template is ordinary text."""
+        if not texts:
+            return []
+        encoded = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True).input_ids
+        return [self._bos + list(ids) for ids in encoded]
+
+    def _first_token(self) -> list[int]:
+        """Return the token that this model's texts begin with, if any."""
+        bos = self._tokenizer.bos_token_id
+        return [bos] if bos is not None and self._tokenizer("").input_ids[:1] == [bos] else []
+
+    def _endings(self, n_vocabulary: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the tokens that end an answer, and how many line ends each token of the vocabulary holds."""
+        ends = self._model.generation_config.eos_token_id
+        ends = {*(ends if isinstance(ends, list) else [ends]), self._tokenizer.eos_token_id} - {None}
+        names = self._tokenizer.convert_ids_to_tokens(list(range(len(self._tokenizer))))
+        # byte-level vocabularies write a line end as Ċ, others as itself or as its byte
+        bearing = [at for at, name in enumerate(names) if name and any(sign in name for sign in ("Ċ", "\n", "<0x0A>"))]
+        counts = torch.zeros(max(n_vocabulary, len(names)), dtype=torch.long)
+        for at in bearing:
+            counts[at] = self._tokenizer.decode([at]).count("\n")
+        return torch.tensor(sorted(ends), dtype=torch.long, device=self.device), counts.to(self.device)
+
+    def _n_kept(self, prompts: Sequence[Prompt], tokens: Sequence[list[int]]) -> int:
+        """Return how many first tokens are common and worth keeping."""
+        if not self.reuse_prefix or not prompts:
+            return 0
+        shared = {prompt.shared for prompt in prompts}
+        return n_reused(tokens, self._encode([shared.pop()])[0] if len(shared) == 1 else None)
+
+    def _refusal(self, n_tokens: int) -> str:
+        """Return why a prompt cannot be read; empty where it can."""
+        if n_tokens > self.max_prompt_tokens:
+            return f"prompt of {n_tokens} tokens, at most {self.max_prompt_tokens}"
+        return "" if n_tokens else "empty prompt"
+
+    def _answer(self, written: _Written, n_prompt: int, decoding: Decoding) -> Answer:
+        """Decode what was written."""
+        self.n_generated += len(written.tokens)
+        text = str(self._tokenizer.decode(written.tokens, skip_special_tokens=True))
+        if decoding.max_lines:
+            text = "\n".join(text.split("\n")[: decoding.max_lines])
+        return Answer(text, n_prompt, len(written.tokens), written.seconds, written.error)
+
+    def _timed(self, beginning: list[int], rows: list[_Row], decoding: Decoding) -> list[_Written]:
+        """Generate one batch and share its time among its rows."""
+        began = time.perf_counter()
+        tokens = self._write(beginning, rows, decoding)
+        seconds = (time.perf_counter() - began) / len(rows)
+        return [_Written(ids, seconds) for ids in tokens]
+
+    @torch.inference_mode()
+    def _write(self, beginning: list[int], rows: list[_Row], decoding: Decoding) -> list[list[int]]:
+        """Generate one batch; each row's tokens, without the one that ends it."""
+        n_new, n_rows, n_kept = decoding.max_new_tokens, len(rows), len(beginning)
+        width = max(len(row.tokens) for row in rows)
+        room = n_kept + width + n_new
+        ids, shown = self._padded(rows, n_kept, room)  # (rows, width), (rows, room)
+        n_read = torch.tensor([n_kept + len(row.tokens) for row in rows], device=self.device)
+        draws = _draws(rows, n_new).to(self.device) if decoding.temperature > 0 else None
+        cache, logits = self._read(beginning, ids, shown)
+        written = torch.full((n_rows, n_new), -1, dtype=torch.long, device=self.device)
+        n_lines = torch.zeros(n_rows, dtype=torch.long, device=self.device)
+        live = torch.arange(n_rows, device=self.device)  # the rows that the batch still holds
+        going = torch.ones(n_rows, dtype=torch.bool, device=self.device)
+        for step in range(n_new):
+            chosen = _chosen(logits, decoding.temperature, None if draws is None else draws[live, step])
+            going = going & ~torch.isin(chosen, self._stops)
+            written[live, step] = torch.where(going, chosen, -1)
+            if decoding.max_lines:
+                n_lines += self._n_newlines[chosen]
+                going = going & (n_lines < decoding.max_lines)
+            n_going = int(going.sum())
+            if n_going == 0 or step == n_new - 1:
+                break
+            if n_going <= COMPACT_BELOW * len(live):
+                kept = going.nonzero().squeeze(1)
+                cache.keep_rows(kept)
+                live, going, chosen, n_lines = live[kept], going[kept], chosen[kept], n_lines[kept]
+                shown, n_read = shown[kept], n_read[kept]
+            positions = (n_read + step).unsqueeze(1)
+            logits = self._forward(chosen.unsqueeze(1), shown[:, : n_kept + width + step + 1], positions, cache)
+        return [[token for token in row if token >= 0] for row in written.tolist()]
+
+    def _read(self, beginning: list[int], ids: torch.Tensor, shown: torch.Tensor) -> tuple[BatchCache, torch.Tensor]:
+        """Read the prompts, some rows at a time; return their keys and values, and the logits of what comes next."""
+        n_kept, width = len(beginning), ids.shape[1]
+        kept = self.beginnings.of(beginning) if beginning else None
+        positions = n_kept + (shown[:, n_kept : n_kept + width].cumsum(1) - 1).clamp(min=0)
+        n_rows = max(1, (READ_TOKENS_CPU if self.device == "cpu" else READ_TOKENS_CUDA) // width)
+        caches, logits = [], []
+        for some in torch.split(torch.arange(len(ids), device=self.device), n_rows):
+            cache = BatchCache(self._n_layers, shown.shape[1], len(some), kept)
+            logits.append(self._forward(ids[some], shown[some, : n_kept + width], positions[some], cache))
+            caches.append(cache)
+        return BatchCache.joined(caches), torch.cat(logits)
+
+    def _padded(self, rows: list[_Row], n_kept: int, room: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the rows' tokens padded on the left, and which places of the whole room hold a token."""
+        width = max(len(row.tokens) for row in rows)
+        ids = torch.zeros(len(rows), width, dtype=torch.long)
+        shown = torch.ones(len(rows), room, dtype=torch.long)
+        for at, row in enumerate(rows):
+            n_pad = width - len(row.tokens)
+            ids[at, n_pad:] = torch.tensor(row.tokens)
+            shown[at, n_kept : n_kept + n_pad] = 0
+        return ids.to(self.device), shown.to(self.device)
+
+    def _forward(
+        self, ids: torch.Tensor, shown: torch.Tensor, positions: torch.Tensor, cache: BatchCache
+    ) -> torch.Tensor:
+        """Return the logits of the last place, (rows, vocabulary)."""
+        output = self._model(
+            input_ids=ids,
+            attention_mask=shown,
+            position_ids=positions,
+            use_cache=True,
+            logits_to_keep=1,
+            **{self._cache_name: cache},
+        )
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+    @torch.inference_mode()
+    def _keys_values(self, tokens: Sequence[int]) -> KeysValues:
+        """Compute the keys and values of a beginning."""
+        cache = BatchCache(self._n_layers, len(tokens), 1)
+        ids = torch.tensor([list(tokens)], device=self.device)
+        self._forward(ids, torch.ones_like(ids), torch.arange(len(tokens), device=self.device).unsqueeze(0), cache)
+        return cache.keys_values()
+
+
+def _seed(decoding: Decoding, tokens: list[int]) -> int:
+    """Return a row's own seed, so that what is drawn does not depend on its neighbours."""
+    text = f"{decoding.seed} {tokens}" if decoding.temperature > 0 else ""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+def _draws(rows: list[_Row], n_new: int) -> torch.Tensor:
+    """Return a number in [0, 1) for each row and step."""
+    drawn = [torch.rand(n_new, generator=torch.Generator().manual_seed(row.seed)) for row in rows]
+    return torch.stack(drawn)
+
+
+def _chosen(logits: torch.Tensor, temperature: float, draws: torch.Tensor | None) -> torch.Tensor:
+    """Return each row's next token: the likeliest, or the one at which the cumulated probability passes the draw."""
+    if draws is None:
+        return logits.max(-1).indices  # argmax of bfloat16 takes five times as long on a CPU
+    cumulated = torch.softmax(logits.float() / temperature, -1).cumsum(-1)
+    chosen = torch.searchsorted(cumulated, (draws * cumulated[:, -1]).unsqueeze(1), right=True).squeeze(1)
+    return chosen.clamp(max=logits.shape[-1] - 1)
+
+
+def _error_name(error: Exception) -> str:
+    """Return what is told of an error: its kind, never its text, which may hold a prompt's.
+
+    Raises:
+        Exception: the GPU itself failed: nothing more can be done in this process, and the task is to be run again.
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "out of memory" in str(error).lower():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()
+        return "out of memory"
+    broken = getattr(torch, "AcceleratorError", None)
+    if broken is not None and isinstance(error, broken):
+        raise error
+    return type(error).__name__

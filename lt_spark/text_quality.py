@@ -1,0 +1,213 @@
+"""Is the written text any good? Attributes that the catalogue has are hidden, asked for, and compared."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lt_spark import enrich_stages as es
+from lt_spark.core import tables as t
+from lt_spark.core.config import Config
+from lt_spark.core.errors import ConfigError, DataError, nearest
+from lt_spark.core.storage import Storage
+from lt_spark.enrich import agreement, ask, render, work
+from lt_spark.enrich import embed_enriched as enriching
+from lt_spark.enrich.prompts import KEYWORDS
+from lt_spark.enrich.render import item_text
+from lt_spark.frames.known import known
+from lt_spark.kernels.answer_form import parse_answer
+from lt_spark.kernels.overlap import Share, mean_share, precision, recall
+from lt_spark.kernels.words import stems
+from lt_spark.stages import Context
+
+_STAGE = "describe"
+Row = dict[str, Any]
+Words = Callable[[Row], set[str]]
+
+
+def measure_quality(
+    spark: SparkSession,
+    config: Config,
+    *,
+    hide: Sequence[str],
+    n_items: int,
+    kinds: Sequence[str],
+    skip: int,
+    run_id: str,
+) -> list[dict[str, object]]:
+    """Hide attributes of items that have them, ask the language model with the rest, and compare.
+
+    The items are the first by the hex SHA-256 of ``enrich-quality:`` and the item's id, so that they are the same
+    for everyone. New words are those that the prompt does not show; the hidden ones are the words of
+    ``describe.keyword_fields``.
+
+    Args:
+        spark: a session with Delta Lake.
+        config: the configuration; its tables must have items and their vectors.
+        hide: attributes to hide; empty: ``describe.keyword_fields`` and ``describe.description_field``.
+        n_items: how many items.
+        kinds: ways to choose examples: nearest, fixed.
+        skip: so many first items are left out (for development, so that the measured ones stay unseen).
+        run_id: of scratch folders.
+
+    Returns:
+        Rows of (examples, method, measure, value, low, high, n): means over items with 95 % intervals.
+
+    Raises:
+        ConfigError: an attribute is unknown, or the encoder reads a hidden one.
+    """
+    section = config.describe
+    hidden = tuple(hide) or (*section.keyword_fields, *filter(None, [section.description_field]))
+    es.check_config(config.model_copy(update={"describe": section.model_copy(update={"enabled": True})}))
+    _check(config, hidden)
+    storage = Storage(spark, config, run_id)
+    c = Context(spark, config, storage, _STAGE, "valid", datetime.now(UTC).replace(tzinfo=None))
+    es.check_engine(config)
+    items = _sample(c.read(t.ITEMS), section.keyword_fields, n_items, skip)
+    if items.isEmpty():
+        raise DataError(
+            f"no item has all of {list(section.keyword_fields)} (describe.keyword_fields): expected items with what is "
+            "to be hidden."
+        )
+    rows: list[dict[str, object]] = []
+    for kind in kinds:
+        if kind not in ("nearest", "fixed"):
+            raise ConfigError(f"--examples: expected nearest or fixed, found {kind!r}.")
+        rows += _measure(c, items, hidden, kind)
+    return rows
+
+
+def _check(config: Config, hidden: Sequence[str]) -> None:
+    names = config.source.items.columns.text
+    for name in hidden:
+        if name not in names:
+            raise ConfigError(
+                f"--hide {name}: expected an attribute of source.items.columns.text ({', '.join(names) or 'none'})."
+                f"{nearest(name, names)}"
+            )
+    read = sorted(set(config.embed.fields) & set(hidden))
+    if read:
+        raise ConfigError(
+            f"embed.fields has {read}, which are hidden: the vectors would tell them to the choice of examples. Embed "
+            "without them in a tables.root of its own."
+        )
+
+
+def _sample(items: DataFrame, fields: tuple[str, ...], n_items: int, skip: int) -> DataFrame:
+    order = F.sha2(F.concat(F.lit("enrich-quality:"), F.col("item_id")), 256)
+    full = items.where(work.has_fields(fields) & (F.length(F.trim("title")) > 0)).withColumn("order", order)
+    first = full.orderBy("order").limit(skip + n_items)
+    return first.exceptAll(first.orderBy("order").limit(skip)) if skip else first
+
+
+def _measure(c: Context, items: DataFrame, hidden: Sequence[str], kind: str) -> list[dict[str, object]]:
+    section = c.config.describe.model_copy(update={"examples": kind})
+    config = c.config.model_copy(update={"describe": section})
+    told = Context(c.spark, config, c.storage, c.stage, c.fold, c.now)
+    shown = F.filter("attributes", lambda a: ~a["name"].isin(*hidden))
+    segments = c.storage.read_or_empty(t.ITEM_SEGMENTS, "valid")
+    seen = items.drop("order").withColumn("attributes", shown)
+    everywhere = segments.withColumn("segment", F.lit("tail"))
+    with c.scratch("pool") as pool_folder, c.scratch("prompts") as prompts, c.scratch("answers") as answers:
+        settings = es.ask_settings(told, pool_folder)
+        settings = replace(settings, is_retried=False)
+        wanted = section.model_copy(update={"segments": ("tail", "cold")})
+        asked = work.items_to_describe(seen, everywhere, c.read(t.ITEM_EMBEDDINGS), wanted)
+        render.render(asked, settings.render).write.mode("overwrite").parquet(prompts)
+        rendered = c.spark.read.schema(render.RENDERED).parquet(prompts).withColumn("known_answer", F.lit(None))
+        n_tasks, profile = es.inference_slots(told)
+        rendered = rendered.withColumn("known_answer", F.col("known_answer").cast("string"))
+        ask.ask(rendered, settings, n_tasks, profile).write.mode("overwrite").parquet(answers)
+        staged = c.spark.read.parquet(answers)
+        found = (
+            items.select("item_idx", "item_id", "title", "attributes", "order")
+            .join(staged, "item_idx")
+            .orderBy("order")
+            .collect()  # at most n_items
+        )
+        rows = _compare([row.asDict(recursive=True) for row in found], c.config, hidden, f"{KEYWORDS}:")
+        rows += _agreement(told, staged)
+    return [{"examples": kind, **row} for row in rows]
+
+
+def _compare(rows: list[Row], config: Config, hidden: Sequence[str], start: str) -> list[dict[str, object]]:
+    """Compare what was written with what was hidden, and with other ways to guess it."""
+    fields = set(config.describe.keyword_fields)
+    for row in rows:
+        item = item_text(row["title"], row["attributes"])
+        row["hidden"] = set(stems(" ".join(v for name, v in item.fields if name in fields)))
+        shown = [value for name, value in item.fields if name not in hidden]
+        row["visible"] = set(stems(" ".join([item.title, *shown])))
+        written = None if row["status"] == "failed" else parse_answer(row["answer"] or "", start)
+        row["written"] = set(stems(" ".join(written.keywords))) if written else set()
+        row["told"] = set(stems(written.description)) if written else set()
+        row["gated"] = set(stems(" ".join(row["keywords"] or ()))) if row["status"] == "accepted" else None
+        row["voted"] = set(stems(" ".join(row["fallback_keywords"] or ())))
+    asked = [row for row in rows if row["hidden"] - row["visible"]]
+    for row, other in zip(asked, [*asked[1:], *asked[:1]], strict=True):
+        row["others"] = other["written"]
+    seed = config.core.seed
+    accepted = [row for row in asked if row["gated"] is not None]
+    methods: list[tuple[str, list[Row], Words]] = [
+        ("keywords", asked, lambda row: row["written"]),
+        ("keywords that the gate let pass", accepted, lambda row: row["gated"]),
+        ("another item's keywords", asked, lambda row: row["others"]),
+        ("vote of the five nearest titles", asked, lambda row: row["voted"]),
+        ("description", asked, lambda row: row["told"]),
+    ]
+    out: list[dict[str, object]] = []
+    for method, chosen, words in methods:
+        out.append(_row(method, "recall", chosen, words, recall, seed))
+        out.append(_row(method, "precision", chosen, words, precision, seed))
+    blind: Callable[[Any, Any, Any], float] = lambda answered, truth, visible: recall(answered, truth, ())  # noqa: E731
+    out.append(_row("title alone", "recall of all hidden words", asked, lambda row: row["visible"], blind, seed))
+    both: Words = lambda row: row["visible"] | row["written"]  # noqa: E731
+    out.append(_row("title and keywords", "recall of all hidden words", asked, both, blind, seed))
+    passed = mean_share([r["item_idx"] for r in asked], [float(r["gated"] is not None) for r in asked], seed)
+    out.append(_told("the gate", "accepted share", passed))
+    return out
+
+
+def _row(
+    method: str, measure: str, rows: list[Row], words: Words, share: Callable[[Any, Any, Any], float], seed: int
+) -> dict[str, object]:
+    values = [share(words(row), row["hidden"], row["visible"]) for row in rows]
+    return _told(method, measure, mean_share([row["item_idx"] for row in rows], values, seed))
+
+
+def _told(method: str, measure: str, share: Share) -> dict[str, object]:
+    return {
+        "method": method, "measure": measure, "value": share.value, "low": share.low, "high": share.high, "n": share.n
+    }  # fmt: skip
+
+
+def _agreement(c: Context, staged: DataFrame) -> list[dict[str, object]]:
+    """Return the neighbour agreement of title alone and of title and accepted text, where there is a log."""
+    if not c.storage.exists(t.INTERACTIONS_SPLIT):
+        return []
+    items, embeddings, section = c.read(t.ITEMS), c.read(t.ITEM_EMBEDDINGS), c.config.embed_enriched
+    with c.scratch("enriched") as folder, c.scratch("others") as others:
+        enriching.embed_enriched(items, staged, embeddings, None, es.encoding(c), True).write.parquet(folder)
+        measured = agreement.neighbour_agreement(
+            embeddings,
+            c.spark.read.parquet(folder),
+            known(c.storage.read(t.INTERACTIONS_SPLIT), "valid"),
+            section,
+            c.config.core.seed,
+            scratch=others,
+        ).toPandas()  # at most embed_enriched.max_items rows
+    if measured.empty:
+        return []
+    idx = measured["item_idx"].tolist()
+    values = {
+        "title alone": measured["plain"],
+        "title and accepted text": measured["enriched"],
+        "gain by the text": measured["enriched"] - measured["plain"],
+    }
+    return [
+        _told(name, "neighbour agreement", mean_share(idx, column.tolist(), c.config.core.seed))
+        for name, column in values.items()
+    ]
