@@ -16,7 +16,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from lt_spark.core.config import Config
-    from lt_spark.enrich_stages import Estimate
+    from lt_spark.describe_stage import Estimate
     from lt_spark.pipeline import PlannedStage, RunSummary, StageEvent
 
 BASELINE = "als_plain"

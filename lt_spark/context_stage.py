@@ -9,9 +9,11 @@ from pyspark.sql import functions as F
 from lt_spark import enrich_stages as es
 from lt_spark.core import tables as t
 from lt_spark.core.errors import EngineError
+from lt_spark.describe_stage import newest_pool
 from lt_spark.enrich import context as reading
 from lt_spark.enrich.gate import Gate
 from lt_spark.enrich.render import write_pool
+from lt_spark.enrich.waves import MAX_WAVES
 from lt_spark.enrich.work import in_waves
 from lt_spark.frames.known import check_known, seen
 from lt_spark.frames.top_k import top_k
@@ -51,11 +53,11 @@ def context(c: Context) -> None:
 
 def _settings(c: Context, pool_folder: str) -> reading.ContextSettings:
     config = c.config
-    write_pool(es.newest_pool(c)[0], pool_folder)
+    write_pool(newest_pool(c)[0], pool_folder)
     name, info = es.model_name(c)
-    return reading.ContextSettings(
+    settings = reading.ContextSettings(
         config.language_model,
-        config.text_gate,
+        es.gate_key(config),
         config.embed,
         config.describe.pack,
         name,
@@ -66,6 +68,8 @@ def _settings(c: Context, pool_folder: str) -> reading.ContextSettings:
         pool_folder,
         config.core.seed,
     )
+    _ = settings.pack  # read here: a pack of the user's own lies where the driver runs
+    return settings
 
 
 def _answers(c: Context) -> DataFrame:
@@ -86,7 +90,7 @@ def _read_in_waves(c: Context, rendered: DataFrame, settings: reading.ContextSet
     if not n_pending:
         return
     es.check_engine(c.config)
-    size = max(c.config.describe.wave_items, -(-n_pending // es.MAX_WAVES))
+    size = max(c.config.describe.wave_items, -(-n_pending // MAX_WAVES))
     in_waves(pending, n_pending, size).write.mode("overwrite").partitionBy("wave").parquet(folder)
     n_tasks, profile = es.inference_slots(c)
     started, done = time.monotonic(), 0

@@ -21,6 +21,7 @@ from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from lt_spark import context_stage as cs
+from lt_spark import describe_stage as ds
 from lt_spark import enrich_stages as es
 from lt_spark import stages as s
 from lt_spark.core import tables as t
@@ -114,7 +115,7 @@ STAGES: tuple[Stage, ...] = (
         "Let the language model describe tail and cold items",
         (t.ITEMS, t.ITEM_EMBEDDINGS),
         (t.PROMPT_EXAMPLES, t.ITEM_ENRICHMENTS, t.ENRICHMENT_STAGING, t.ENRICHMENT_REPORT),
-        es.describe,
+        ds.describe,
         "lt_spark.enrich.ask",
         ("describe", "language_model", "text_gate", "embed"),
         ("valid", "live"),
@@ -432,7 +433,7 @@ def plan(
     return planned
 
 
-def probe(spark: SparkSession, config: Config, planned: Sequence[PlannedStage]) -> es.Estimate | None:
+def probe(spark: SparkSession, config: Config, planned: Sequence[PlannedStage]) -> ds.Estimate | None:
     """Return what describe would take if it ran as planned, by asking the model for 32 items. Writes no table.
 
     None where it would not run, has nothing to ask, or what it reads is not made yet.
@@ -446,7 +447,7 @@ def probe(spark: SparkSession, config: Config, planned: Sequence[PlannedStage]) 
     if not all(storage.exists(table) for table in (t.ITEMS, t.ITEM_EMBEDDINGS, t.ITEM_SEGMENTS)):
         return None
     now = datetime.now(UTC).replace(tzinfo=None)
-    return es.estimate(s.Context(spark, config, storage, "describe", due[0].fold or "", now))
+    return ds.estimate(s.Context(spark, config, storage, "describe", due[0].fold or "", now))
 
 
 def chosen_stages(stages: Sequence[str] | None, first: str | None, last: str | None) -> list[Stage]:

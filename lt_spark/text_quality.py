@@ -13,6 +13,7 @@ from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError, DataError, nearest
 from lt_spark.core.storage import Storage
+from lt_spark.describe_stage import ask_settings
 from lt_spark.enrich import agreement, ask, render, work
 from lt_spark.enrich import embed_enriched as enriching
 from lt_spark.enrich.prompts import KEYWORDS
@@ -112,7 +113,7 @@ def _measure(c: Context, items: DataFrame, hidden: Sequence[str], kind: str) -> 
     seen = items.drop("order").withColumn("attributes", shown)
     everywhere = segments.withColumn("segment", F.lit("tail"))
     with c.scratch("pool") as pool_folder, c.scratch("prompts") as prompts, c.scratch("answers") as answers:
-        settings = es.ask_settings(told, pool_folder)
+        settings = ask_settings(told, pool_folder)
         settings = replace(settings, is_retried=False)
         wanted = section.model_copy(update={"segments": ("tail", "cold")})
         asked = work.items_to_describe(seen, everywhere, c.read(t.ITEM_EMBEDDINGS), wanted)
@@ -144,7 +145,7 @@ def _compare(rows: list[Row], config: Config, hidden: Sequence[str], start: str)
         written = None if row["status"] == "failed" else parse_answer(row["answer"] or "", start)
         row["written"] = set(stems(" ".join(written.keywords))) if written else set()
         row["told"] = set(stems(written.description)) if written else set()
-        row["gated"] = set(stems(" ".join(row["keywords"] or ()))) if row["status"] == "accepted" else None
+        row["gated"] = set(stems(" ".join(row["keywords"] or ()))) if row["has_own_keywords"] else None
         row["voted"] = set(stems(" ".join(row["fallback_keywords"] or ())))
     asked = [row for row in rows if row["hidden"] - row["visible"]]
     for row, other in zip(asked, [*asked[1:], *asked[:1]], strict=True):
@@ -166,8 +167,11 @@ def _compare(rows: list[Row], config: Config, hidden: Sequence[str], start: str)
     out.append(_row("title alone", "recall of all hidden words", asked, lambda row: row["visible"], blind, seed))
     both: Words = lambda row: row["visible"] | row["written"]  # noqa: E731
     out.append(_row("title and keywords", "recall of all hidden words", asked, both, blind, seed))
-    passed = mean_share([r["item_idx"] for r in asked], [float(r["gated"] is not None) for r in asked], seed)
-    out.append(_told("the gate", "accepted share", passed))
+    idx = [row["item_idx"] for row in asked]
+    passed = mean_share(idx, [float(row["gated"] is not None) for row in asked], seed)
+    out.append(_told("the gate", "share of keywords passed", passed))
+    whole = mean_share(idx, [float(row["status"] == "accepted") for row in asked], seed)
+    out.append(_told("the gate", "share accepted whole", whole))
     return out
 
 

@@ -190,7 +190,7 @@ def _changed(row: dict[str, str], known: dict[str, Any] | None) -> dict[str, Any
         text, keywords = known["fallback_description"] or "", list(known["fallback_keywords"] or ())
         status = "fallback" if text or keywords else "refused"
         return {"key": row["key"], "status": status, "reason": "rejected by a person", "description": text or None,
-                "keywords": keywords, "reviewed_by": who}  # fmt: skip
+                "keywords": keywords, "has_own_keywords": False, "reviewed_by": who}  # fmt: skip
     if verdict == "accept":
         written = _written(known)
         if written is None or not written.text:
@@ -202,12 +202,12 @@ def _changed(row: dict[str, str], known: dict[str, Any] | None) -> dict[str, Any
         if not text:
             raise DataError("description is empty: expected the edited text")
     return {"key": row["key"], "status": "accepted", "reason": None, "description": text, "keywords": keywords,
-            "reviewed_by": who}  # fmt: skip
+            "has_own_keywords": bool(keywords), "reviewed_by": who}  # fmt: skip
 
 
 def _write(storage: Storage, config: Config, changed: dict[str, dict[str, Any]]) -> None:
     fields = {field.name: field for field in t.ITEM_ENRICHMENTS.schema.fields}
-    names = ("key", "status", "reason", "description", "keywords", "reviewed_by", "reviewed_at")
+    names = ("key", "status", "reason", "description", "keywords", "has_own_keywords", "reviewed_by", "reviewed_at")
     schema = ", ".join(f"{name} {fields[name].dataType.simpleString()}" for name in names)
     rows = storage.spark.createDataFrame([tuple(row[name] for name in names) for row in changed.values()], schema)
     with RunLock(storage, config):

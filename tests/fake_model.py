@@ -18,7 +18,7 @@ class FakeModel:
         self.asked: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        self.answer: Callable[[str], str] = sensible_answer
+        self.answer: Callable[[str], str | None] = sensible_answer
         self.before: Callable[[str], None] = lambda title: None
         self.url = ""
         self.lock = threading.Lock()

@@ -113,7 +113,7 @@ class DescribeConfig(Section):
     input_fields: tuple[str, ...] = ()
     """Further attributes that a prompt shows, such as the brand."""
     separators: str = ",;|/>"
-    """Characters that part the values of a keyword field; blanks part nothing."""
+    """Characters that part the values of a keyword field; a blank: values that have none of the others."""
     examples: Literal["nearest", "fixed"] = "nearest"
     """Each item's nearest items of the pool, or the pool's first for all."""
     n_examples: int = Field(4, ge=0, le=16)
@@ -161,7 +161,7 @@ class TextGateConfig(Section):
     max_same_share: float = Field(0.9, gt=0, le=1)
     """Largest overlap of words (Jaccard) with the description of another item."""
     words_file: str = ""
-    """YAML of words by language and kind (unsafe, demeaning), beside lt_spark's own lists; empty: only these."""
+    """YAML of words by language and kind (docs/text_gate.md), beside lt_spark's own lists; empty: only these."""
 
 
 class EmbedEnrichedConfig(Section):

@@ -238,6 +238,7 @@ ITEM_ENRICHMENTS = Table(
         _CONTENT_HASH,
         Column("description", "string", "T_L: the accepted description, or the fallback's"),
         Column("keywords", "array<string>", "K_L: the accepted keywords, or the fallback's"),
+        Column("has_own_keywords", "boolean", "whether the keywords are the model's and passed, whatever the status"),
         Column("status", "string", "accepted; fallback: made of metadata and neighbours; refused; failed"),
         Column("reason", "string", "the check that failed, or the engine's error; null where accepted at once"),
         Column("fallback_description", "string", "what stands in for a refused description"),

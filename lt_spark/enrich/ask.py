@@ -145,8 +145,10 @@ class Asker:
         judged = []
         earlier: list[str] = []
         for row, text, vector in zip(rows, written, vectors, strict=True):
-            own = row["vector"]
-            subject = Subject(row["title"], row["own_text"], None if own is None else np.asarray(own, dtype=np.float32))
+            # of vectors joined with ones that the user brought the first part is the text's
+            size = None if vector is None else vector.shape[0]
+            own = None if row["vector"] is None else np.asarray(row["vector"][:size], dtype=np.float32)
+            subject = Subject(row["title"], row["own_text"], own)
             # those just before are the likeliest to be the same: rows lie by likeness of their prompts
             outcome = self.gate.check(text, subject, text_vector=vector, others=[*row["others"], *earlier[-_EARLIER:]])
             if text is not None and not outcome.failed:
@@ -166,6 +168,9 @@ class Asker:
         settings = self.settings
         written = judged.written
         instead = Written(tuple(row["fallback_keywords"] or ()), row["fallback_description"] or "")
+        own_keywords = not answer.error and judged.has_keywords
+        if own_keywords and judged.written is not None:
+            instead = Written(judged.written.keywords, instead.description)
         if answer.error:
             status, reason = "failed", answer.error
         elif not judged.failed and written is not None:
@@ -177,6 +182,7 @@ class Asker:
         return {
             "description": shown.description if shown else None,
             "keywords": list(shown.keywords) if shown else None,
+            "has_own_keywords": own_keywords,
             "status": status,
             "reason": reason,
             "answer": None if answer.error else storable(answer.text),
@@ -196,8 +202,8 @@ class Asker:
             "reviewed_by": None,
             "reviewed_at": None,
             "run_id": settings.run_id,
-            "fallback_description": instead.description,
-            "fallback_keywords": list(instead.keywords),
+            "fallback_description": row["fallback_description"],
+            "fallback_keywords": row["fallback_keywords"],
         }
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lt_spark.core.config_text import ContextConfig, EmbedConfig, LanguageModelConfig, TextGateConfig
+from lt_spark.core.config_text import ContextConfig, EmbedConfig, LanguageModelConfig
 from lt_spark.core.tables import CONTEXT_STAGING, EVENT, INTERACTIONS_AUGMENTED, USER_CONTEXTS
 from lt_spark.engines.base import Answer, Decoding, Engine, Prompt
 from lt_spark.engines.make import load_encoder, load_engine
@@ -38,7 +38,7 @@ class ContextSettings:
     """What reading histories needs on the executors."""
 
     language_model: LanguageModelConfig
-    text_gate: TextGateConfig
+    gate_key: str
     embed: EmbedConfig
     pack_name: str
     model: ModelName
@@ -125,7 +125,7 @@ def render_titles(titles: Sequence[str], settings: ContextSettings) -> dict[str,
     prompt = prompts.context_prompt(settings.pack, cleaned)
     drawn, model = settings.decoding, settings.model
     parts: list[Any] = [model.engine, model.model, model.revision, settings.pack.version, prompt.text]
-    parts += [drawn.max_new_tokens, drawn.temperature, settings.text_gate.model_dump(mode="json")]
+    parts += [drawn.max_new_tokens, drawn.temperature, settings.gate_key]
     return {
         "input_key": hashed(parts),
         "shared": prompt.shared,

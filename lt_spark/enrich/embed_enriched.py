@@ -15,9 +15,9 @@ _REST = 2**31 - 1
 def enriched_texts(items: DataFrame, enrichments: DataFrame, section: EmbedConfig) -> DataFrame:
     """Return own text + description + keywords of the items that have an accepted text.
 
-    Only current rows with status ``accepted`` count. A fallback is the neighbours' vote, nothing that a model wrote,
-    and the vote of the five nearest titles brings so little (docs/embeddings.md) that it would only blur what the
-    verdict is about.
+    Of current rows count accepted descriptions and keywords that passed. A fallback is the neighbours' vote, nothing
+    that a model wrote, and the vote of the five nearest titles brings so little (docs/embeddings.md) that it would only
+    blur what the verdict is about.
 
     Args:
         items: ``silver.items``.
@@ -27,10 +27,13 @@ def enriched_texts(items: DataFrame, enrichments: DataFrame, section: EmbedConfi
     Returns:
         (item_idx, text): a row an item with an accepted text.
     """
-    description = F.when(F.trim("description") != "", F.col("description"))
-    keywords = F.when(F.size("keywords") > 0, F.concat_ws(", ", "keywords"))
+    is_accepted = F.col("status") == "accepted"
+    description = F.when(is_accepted & (F.trim("description") != ""), F.col("description"))
+    keywords = F.when(
+        (is_accepted | F.col("has_own_keywords")) & (F.size("keywords") > 0), F.concat_ws(", ", "keywords")
+    )
     written = (
-        enrichments.where((F.col("status") == "accepted") & F.col("is_current"))
+        enrichments.where(F.col("is_current"))
         .withColumn("written", F.concat_ws(". ", F.regexp_replace(description, r"\.\s*$", ""), keywords))
         .where(F.col("written") != "")
         .groupBy("item_idx")

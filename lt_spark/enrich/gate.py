@@ -39,6 +39,10 @@ CHECK_NAMES: tuple[str, ...] = (
 )
 """The checks, in the order in which failures are told."""
 
+DESCRIPTION_CHECKS = frozenset(
+    ("length", "language", "repeats", "echo", "about_itself", "numbers", "names", "same_text", "formula")
+)
+"""The checks that only the description can fail: the keywords of such an answer may be used."""
 FORBIDDEN_KINDS = ("unsafe", "demeaning")
 KINDS = (*FORBIDDEN_KINDS, "groups", "insults", "called", "traits", "ordinary")
 """What a file of words may hold for a language; the sets may be named in the entries of the first two."""
@@ -74,6 +78,11 @@ class Judged:
     failed: tuple[str, ...]
     written: Written | None
     similarity: float | None = None
+
+    @property
+    def has_keywords(self) -> bool:
+        """Whether the keywords passed all checks that concern them, whatever became of the description."""
+        return self.written is not None and bool(self.written.keywords) and DESCRIPTION_CHECKS.issuperset(self.failed)
 
 
 class Gate:
@@ -137,7 +146,7 @@ class Gate:
         description = written.description[: 4 * section.max_chars]
         known = _Known(self._vocabulary, frozenset(stems(subject.own_text)))
         known_numbers = _Known(self._numbers, frozenset(numbers_of(subject.own_text)))
-        kept = self._known_keywords(written.keywords, known, known_numbers)
+        kept = self._known_keywords(written.keywords, known)
         passed = {
             "form": bool(kept) or not written.keywords,
             "keywords_known": checks.keywords_known(
@@ -155,7 +164,7 @@ class Gate:
         failed = tuple(name for name in CHECK_NAMES if not passed.get(name, True))
         return Judged(failed, Written(kept[: section.max_keywords], written.description), cosine)
 
-    def _known_keywords(self, keywords: Sequence[str], known: "_Known", known_numbers: "_Known") -> tuple[str, ...]:
+    def _known_keywords(self, keywords: Sequence[str], known: "_Known") -> tuple[str, ...]:
         kept: dict[tuple[str, ...], str] = {}
         for keyword in keywords:
             told = tuple(stems(keyword))
@@ -163,7 +172,6 @@ class Gate:
                 len(keyword) <= self._section.max_keyword_chars
                 and len(set(told)) == len(told)
                 and checks.keyword_known(keyword, known)
-                and checks.numbers(keyword, known_numbers)
                 and checks.formula(keyword)
             ):
                 kept.setdefault(told, keyword)  # "screw" after "screws" says nothing new

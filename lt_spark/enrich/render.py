@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from lt_spark.core.config_text import DescribeConfig, LanguageModelConfig, TextGateConfig
+from lt_spark.core.config_text import DescribeConfig, LanguageModelConfig
 from lt_spark.engines.base import Decoding, Prompt
 from lt_spark.enrich import prompts
 from lt_spark.enrich.fallback import fallback, vote
@@ -55,11 +55,11 @@ class ModelName:
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """What rendering needs on the executors."""
+    """What rendering needs on the executors; ``gate_key`` is a hash of the gate's limits and lists."""
 
     describe: DescribeConfig
     language_model: LanguageModelConfig
-    text_gate: TextGateConfig
+    gate_key: str
     model: ModelName
     pool_folder: str
     seed: int
@@ -74,11 +74,6 @@ class RenderSettings:
         """How the first answer is drawn."""
         section = self.language_model
         return Decoding(section.max_new_tokens, section.temperature, self.seed, prompts.ANSWER_LINES)
-
-    @cached_property
-    def gate_key(self) -> str:
-        """A hash of the gate's limits."""
-        return hashed(self.text_gate.model_dump(mode="json"))
 
 
 class Pool:

@@ -11,6 +11,8 @@ from lt_spark.core.errors import EngineError
 from lt_spark.enrich.gate import CHECK_NAMES
 
 _STATUSES = ("accepted", "fallback", "refused", "failed")
+MAX_WAVES = 200
+"""A wave's MERGE reads the keys that are there: so many waves at most keep a stage's cost linear."""
 _MIN_FAILED = 8
 """So many failures and nothing else are the engine's fault, not the items'."""
 

@@ -162,7 +162,6 @@ def without_same_text(staging: DataFrame, enrichments: DataFrame) -> DataFrame:
             for instead in [
                 {
                     "description": F.col("fallback_description"),
-                    "keywords": F.col("fallback_keywords"),
                     "status": F.when(has_fallback, "fallback").otherwise("refused"),
                     "reason": F.lit("same_text"),
                     "checks": F.array_union("checks", F.array(F.lit("same_text"))),

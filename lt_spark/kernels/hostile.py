@@ -163,7 +163,7 @@ def has_template_token(text: str) -> bool:
     return bool(_TOKEN.search(text) or ("<" in text and _TAG.search(text)))
 
 
-_FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
+FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def spreadsheet_safe(text: str) -> str:
@@ -176,4 +176,4 @@ def spreadsheet_safe(text: str) -> str:
         >>> spreadsheet_safe("=1+1"), spreadsheet_safe("steel")
         ("'=1+1", 'steel')
     """
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) or text.lstrip(" \xa0").startswith(_FORMULA_STARTS) else text
+    return f"'{text}" if text.startswith(FORMULA_STARTS) or text.lstrip(" \xa0").startswith(FORMULA_STARTS) else text

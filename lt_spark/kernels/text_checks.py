@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lt_spark.kernels.hostile import has_hidden, has_template_token
+from lt_spark.kernels.hostile import FORMULA_STARTS, has_hidden, has_template_token
 from lt_spark.kernels.words import ALL_STOP_WORDS, language_of, numbers_of, stem, stems, words
 from lt_spark.kernels.written import Written
 
@@ -125,8 +125,7 @@ def language(description: str, own_text: str) -> bool:
     return not (told and own) or told == own
 
 
-_LONGEST_LOOP = 12  # words
-_FEW_WORDS = 4
+_LONGEST_LOOP, _FEW_WORDS = 12, 4
 
 
 def repeats(text: str, max_repeated_share: float) -> bool:
@@ -235,18 +234,10 @@ _NOUNS_IN_CAPITALS = ("de",)
 
 
 def names(description: str, known: Container[str], ordinary: Container[str] = ()) -> bool:
-    """Whether each name in a description is known: no invented brand, place or person.
+    """Whether each name in a description is known or ordinary (USB, Monday): no invented brand, place or person.
 
     A name is a word with a capital that does not begin a sentence. Scripts without capitals have none, and German,
-    where every noun has one, is not judged.
-
-    Args:
-        description: the text.
-        known: stems of the item's own words and of the catalogue's attributes.
-        ordinary: words that have a capital and name nothing (USB, Monday).
-
-    Returns:
-        False where a name is neither known nor ordinary.
+    where every noun has one, is not judged. ``known`` are stems.
 
     Examples:
         >>> names("These screws are made by Stanley.", {"kreg", "screw"}), names("Screws by Kreg.", {"kreg", "screw"})
@@ -258,8 +249,10 @@ def names(description: str, known: Container[str], ordinary: Container[str] = ()
         for word in _CASED.findall(sentence)[1:]
         if word[0].isupper() and len(word) > 1
     )
-    unknown = any(not _is_known(word.casefold(), known, ordinary) for word in told)
-    return not unknown or language_of(description) in _NOUNS_IN_CAPITALS
+    return (
+        all(_is_known(word.casefold(), known, ordinary) for word in told)
+        or language_of(description) in _NOUNS_IN_CAPITALS
+    )
 
 
 def _is_known(word: str, known: Container[str], ordinary: Container[str]) -> bool:
@@ -384,9 +377,6 @@ def control(text: str) -> bool:
     return not has_hidden(text) and len(text.splitlines()) <= 1
 
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "|", "＝", "＋", "－", "＠")
-
-
 def formula(text: str) -> bool:
     """Whether a text does not begin as a spreadsheet's formula does.
 
@@ -394,7 +384,7 @@ def formula(text: str) -> bool:
         >>> formula("=cmd()"), formula(" -1"), formula("Steel = strong")
         (False, False, True)
     """
-    return not text.lstrip().startswith(_FORMULA_STARTS)
+    return not text.lstrip().startswith((*FORMULA_STARTS, "|"))
 
 
 def template(text: str) -> bool:

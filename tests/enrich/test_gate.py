@@ -79,6 +79,12 @@ def test_an_answer_far_from_its_item_fails() -> None:
     assert GATE.check(GOOD, no_vector, text_vector=vector) == Judged((), GOOD, None)
 
 
+def test_english_words_are_looked_for_in_every_language() -> None:
+    subject = Subject("Schrauben", "Kreg Schrauben für das Holz und den Garten")
+    assert GATE.check(described("Grobe Schrauben für das Holz und den Garten."), subject).failed == ()
+    assert GATE.check(described("Grobe fucking Schrauben für das Holz und den Zaun."), subject).failed == ("unsafe",)
+
+
 def test_another_items_text_fails() -> None:
     assert GATE.check(GOOD, SUBJECT, others=["x", GOOD.description.upper()]).failed == ("same_text",)
 
@@ -98,7 +104,8 @@ def test_failures_are_told_in_the_order_of_the_names() -> None:
         (("screw", "screws", "screw screws"), ("screw",)),
         (("wood", "wood " * 9 + "screws"), ("wood",)),
         (("screws of steel", "for the"), ("screws of steel",)),
-        (("steel", "=steel"), ("steel",)),
+        (("steel", "=wood"), ("steel",)),
+        (("stainless steel wood drywall nails fasteners", "nails"), ("nails",)),  # 44 characters
     ],
 )
 def test_a_keyword_that_nobody_knows_is_dropped(keywords: tuple[str, ...], kept: tuple[str, ...]) -> None:

@@ -61,6 +61,7 @@ def test_the_form_is_read_with_its_blemishes(text: str) -> None:
         "screws, wood screws\nTitle: Nails\nKeywords: nails\nDescription: Nails for wood.",
         "screws, wood screws\nThat is all.\nDescription: Coarse screws for wood.",
         "Keywords:\nDescription: Coarse screws for wood.",
+        "nails, tacks\nKeywords: screws, wood screws\nDescription: Coarse screws for wood.",
         "screws\nDescription:\nKeywords: nails",
     ],
 )

@@ -101,6 +101,9 @@ def test_numbers(text: str, found: set[str]) -> None:
         ("Нержавіючі гвинти", ""),  # Ukrainian
         ("Kreg SML-C125-500", ""),
         ("Die Hard in the dark", ""),
+        ("die der das in, the of and in", ""),  # four words of German, four of English
+        ("A. O. E. com por", ""),  # initials
+        ("OOK de OOK OOK OOK", ""),  # a brand, however often
         ("L.A. D.O.A. O.J. (2000)", ""),
         ("M8 不锈 stainless steel socket", ""),  # two languages
         ("", ""),
