@@ -37,7 +37,7 @@ class Estimate:
 
 def describe(c: Context) -> None:
     """Let the language model describe tail and cold items, wave by wave, each once."""
-    _merge_staged(c)
+    _merge_what_was_left(c)
     tally = Tally()
     with c.scratch("pool") as pool_folder, c.scratch("work") as work_folder, c.scratch("waves") as waves_folder:
         settings = ask_settings(c, pool_folder)
@@ -228,10 +228,17 @@ def _spent_by_stopped_runs(c: Context) -> tuple[int, int]:
     return (int(row["items"]), int(row["tokens"])) if row is not None else (0, 0)
 
 
-def _merge_staged(c: Context) -> dict[str, float]:
-    """Merge what the last wave left in staging, of a killed run too; return its totals."""
+def _merge_what_was_left(c: Context) -> None:
+    """Merge the last wave of a run that was killed between its two writes."""
     if not c.storage.exists(t.ENRICHMENT_STAGING):
-        return {}
+        return
+    there = c.storage.read_or_empty(t.ITEM_ENRICHMENTS).select("key")
+    if not c.read(t.ENRICHMENT_STAGING).join(there, "key", "left_anti").isEmpty():
+        _merge_staged(c)
+
+
+def _merge_staged(c: Context) -> dict[str, float]:
+    """Merge what the last wave left in staging; return its totals."""
     staged = work.without_same_text(c.read(t.ENRICHMENT_STAGING), c.storage.read_or_empty(t.ITEM_ENRICHMENTS))
     first = F.row_number().over(Window.partitionBy("input_key").orderBy("key"))
     row = staged.withColumn("place", first).agg(*wave_totals()).first()

@@ -85,12 +85,19 @@ def outside(spark: SparkSession, config: Config, storage: Storage, stage: str) -
         found.append(source_fingerprint(spark, vectors_source(config), "items"))
     if stage == "describe" and config.describe.enabled and config.language_model.engine == "imported":
         found.append(source_fingerprint(spark, imported_source(config), "items"))
-    if stage == "describe" and storage.exists(t.ITEM_ENRICHMENTS):
-        verdict = F.xxhash64("key", "reviewed_by", "status", "description", F.array_join("keywords", ","))
-        reviewed = storage.read(t.ITEM_ENRICHMENTS).where(F.col("reviewed_by").isNotNull())
-        row = reviewed.agg(F.count("key").alias("n"), F.bit_xor(verdict).alias("hash")).first()
-        found.append(f"{row['n']} {row['hash']}" if row is not None and row["n"] else "")
+    if stage == "describe":
+        found.append(_reviews_fingerprint(storage))
     return found
+
+
+def _reviews_fingerprint(storage: Storage) -> str:
+    """Return a hash of people's verdicts; empty where there are none."""
+    if not storage.exists(t.ITEM_ENRICHMENTS):
+        return ""
+    verdict = F.xxhash64("key", "reviewed_by", "status", "description", F.array_join("keywords", ","))
+    reviewed = storage.read(t.ITEM_ENRICHMENTS).where(F.col("reviewed_by").isNotNull())
+    row = reviewed.agg(F.count("key").alias("n"), F.bit_xor(verdict).alias("hash")).first()
+    return f"{row['n']} {row['hash']}" if row is not None and row["n"] else ""
 
 
 def _fingerprint(folder: str) -> str:

@@ -112,6 +112,7 @@ def test_nothing_is_asked_twice(shop: Shop) -> None:
     assert sorted(row["key"] for row in shop.rows(current=False)) == before
 
 
+@pytest.mark.slow
 def test_new_events_ask_nothing_again(shop: Shop) -> None:
     described = {row["title"] for row in shop.rows()}
     with (shop.folder / "interactions.csv").open("a", newline="", encoding="utf-8") as file:
@@ -121,6 +122,7 @@ def test_new_events_ask_nothing_again(shop: Shop) -> None:
     assert all(n == 1 for n in shop.asked().values())
 
 
+@pytest.mark.slow
 def test_a_new_prompt_asks_again_and_the_old_rows_stay(shop: Shop) -> None:
     import lt_spark.enrich
 
@@ -140,6 +142,7 @@ def test_a_new_prompt_asks_again_and_the_old_rows_stay(shop: Shop) -> None:
     assert {row["prompt_version"] for row in shop.rows()} == {"ecommerce-1"}
 
 
+@pytest.mark.slow
 def test_a_stricter_gate_judges_again_and_asks_nothing(shop: Shop) -> None:
     shop.change("text_gate", max_chars=40)
     shop.run()
@@ -149,6 +152,7 @@ def test_a_stricter_gate_judges_again_and_asks_nothing(shop: Shop) -> None:
     assert all(row["description"] and row["description"] != row["answer"] for row in rows)
 
 
+@pytest.mark.slow
 def test_new_examples_ask_only_what_they_change(shop: Shop) -> None:
     shop.run(renew_examples=True)
     assert shop.asked() == {}, "the same catalogue makes the same pool"
@@ -169,6 +173,7 @@ def test_an_item_is_never_its_own_example(server: FakeModel, described: Any) -> 
         assert titles[-1] not in titles[:-1]
 
 
+@pytest.mark.slow
 def test_a_budget_stops_and_continue_goes_on(spark: Any, server: FakeModel, shop: Shop) -> None:
     n_all = len(shop.rows())
     shop.forget()
@@ -187,6 +192,7 @@ def test_a_budget_stops_and_continue_goes_on(spark: Any, server: FakeModel, shop
     assert (estimate.items, estimate.probed, estimate.tokens) == (n_all - 40, n_all - 40, 120 * (n_all - 40))
 
 
+@pytest.mark.slow
 def test_what_the_engine_failed_on_is_asked_again(shop: Shop) -> None:
     shop.forget()
     victim = "Thing 40 «é»"
@@ -217,6 +223,7 @@ def test_a_bad_answer_gets_one_more_try_then_the_fallback(shop: Shop) -> None:
     assert {row["n_tries"] for row in rows} == {2}
 
 
+@pytest.mark.slow
 def test_items_with_the_same_text_are_asked_once(shop: Shop) -> None:
     with (shop.folder / "items.csv").open("a", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([[f"twin{n}", "Blue enamel bucket", "garden tool, tool"] for n in range(3)])
@@ -250,6 +257,7 @@ def test_what_is_missing_is_told_before_any_task(shop: Shop, section: str, value
         shop.run(force=True, stages=["describe"])
 
 
+@pytest.mark.slow
 def test_imported_texts_pass_the_same_gate(shop: Shop) -> None:
     texts = shop.folder / "texts.csv"
     with texts.open("w", newline="", encoding="utf-8") as file:
@@ -259,17 +267,17 @@ def test_imported_texts_pass_the_same_gate(shop: Shop) -> None:
             ["061", "Keywords: garden tool, tool\nDescription: A handy thing for the garden and the house."]
         )
         writer.writerow(["060", "A plain sentence about a thing for the house."])
-        writer.writerow(["059", "See http://example.com for this thing and more."])
+        writer.writerow(["040", "See http://example.com for this thing and more."])
         writer.writerow(["nobody", "A text of an item that is not there."])
     shop.change("language_model", engine="imported", model="batch")
     shop.change("describe", imported_path=str(texts))
     shop.run()
     rows = {row["title"].split()[1]: row for row in shop.rows()}
-    assert set(rows) == {"61", "60", "59"}
+    assert set(rows) == {"61", "60", "40"}
     assert (rows["61"]["status"], rows["61"]["keywords"]) == ("accepted", ["garden tool", "tool"])
     assert (rows["60"]["status"], rows["60"]["description"]) == (
         "accepted",
         "A plain sentence about a thing for the house.",
     )
-    assert (rows["59"]["status"], rows["59"]["reason"]) == ("fallback", "contact")
+    assert (rows["40"]["status"], rows["40"]["reason"]) == ("fallback", "contact")
     assert shop.asked() == {}
