@@ -1,4 +1,4 @@
-"""Write the candidates of ALS on the rebalanced log.
+"""Let the language model read histories, and write the augmented events.
 
 spark-submit --properties-file conf/spark-defaults.conf jobs/context.py --config conf/demo.yaml
 """

@@ -1,4 +1,4 @@
-"""Write the candidates of ALS on the rebalanced log.
+"""Let the language model describe tail and cold items.
 
 spark-submit --properties-file conf/spark-defaults.conf jobs/describe.py --config conf/demo.yaml
 """

@@ -1,4 +1,4 @@
-"""Write the candidates of ALS on the rebalanced log.
+"""Write vectors of the items' own text.
 
 spark-submit --properties-file conf/spark-defaults.conf jobs/embed.py --config conf/demo.yaml
 """

@@ -1,4 +1,4 @@
-"""Write the candidates of ALS on the rebalanced log.
+"""Write vectors of the items' own and written text, where the text was shown to help.
 
 spark-submit --properties-file conf/spark-defaults.conf jobs/embed_enriched.py --config conf/demo.yaml
 """

@@ -1,5 +1,6 @@
 """Commands of the language model: models, people's verdicts on its texts, and a measure of them."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,7 @@ def models_check(
     """Check a model's folder: every file against its hash, nothing but safetensors."""
     from lt_spark.engines.model_files import check_folder, describe_folder
 
+    check_folder(folder)  # first: it says best what is wrong
     info = check_folder(folder, sha256=describe_folder(folder).sha256)
     if as_json:
         output.print_json(vars(info))
@@ -55,7 +57,7 @@ def models_check(
 def review_export(
     file: Annotated[str, typer.Argument(help="CSV file to write.", metavar="FILE")],
     config: ConfigOption = "lt-spark.yaml",
-    rows: Annotated[int, typer.Option("--rows", "-n", min=1, max=100_000, help="About how many texts.")] = 200,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, max=100_000, help="Most texts.")] = 200,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
     overrides: SetOption = None,
 ) -> None:
@@ -67,7 +69,8 @@ def review_export(
     n_rows = export_reviews(storage, Path(file), rows, loaded.config.core.seed, force=force)
     out = output.stdout()
     out.print(f"{n_rows:,} texts are in {file}. Fill in verdict (accept, reject, edit) and reviewed_by; for edit, ")
-    out.print(f"change description and keywords. Then: lt-spark review import {file}", soft_wrap=True)
+    again = f"{shlex.quote(file)} {output.arguments(config, overrides or ())}"
+    out.print(f"change description and keywords. Then: lt-spark review import {again}", soft_wrap=True)
 
 
 @review_app.command("import")
@@ -83,20 +86,27 @@ def review_import(
     counts = import_reviews(storage_of(loaded), loaded.config, Path(file))
     out = output.stdout()
     out.print(", ".join(f"{n:,} {name}" for name, n in counts.items()) + ".")
-    out.print("Next: lt-spark run   # the vectors follow the verdicts")
+    again = output.arguments(config, overrides or ())
+    out.print(f"Next: lt-spark run {again}   # the vectors follow the verdicts", soft_wrap=True)
 
 
 def enrich_quality(
     config: ConfigOption = "lt-spark.yaml",
     hide: Annotated[
         list[str] | None,
-        typer.Option("--hide", help="Attribute to hide; may be repeated. By default describe.keyword_fields and ."),
+        typer.Option(
+            "--hide",
+            help="Attribute to hide; may be repeated. By default those of describe.keyword_fields and "
+            "describe.description_field.",
+        ),
     ] = None,
     items: Annotated[int, typer.Option("--items", "-n", min=10, help="Items, fixed by a hash of their ids.")] = 500,
     examples: Annotated[
         list[str] | None, typer.Option(help="nearest, fixed; may be repeated. By default both.")
     ] = None,
-    skip: Annotated[int, typer.Option(help="Leave out so many first items of the hash's order (development).")] = 0,
+    skip: Annotated[
+        int, typer.Option(min=0, help="Leave out so many first items of the hash's order (development).")
+    ] = 0,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -27,6 +28,7 @@ def context(c: Context) -> None:
     """Read histories, and write the augmented events; where it is off they are the known events."""
     section = c.config.context
     if not section.enabled:
+        _forget_staging(c)
         if c.storage.exists(t.USER_CONTEXTS):
             c.write(t.USER_CONTEXTS, c.read(t.USER_CONTEXTS).limit(0))
         c.write(t.INTERACTIONS_AUGMENTED, reading.augmented_interactions(c.known, None, section, c.fold))
@@ -41,23 +43,30 @@ def context(c: Context) -> None:
         reading.render(titles, settings).write.mode("overwrite").parquet(folder)
         rendered = c.spark.read.parquet(folder)
         _read_in_waves(c, rendered, settings, waves)
-        c.write(t.USER_CONTEXTS, reading.user_contexts(rendered, _answers(c), c.fold))
+        c.write(t.USER_CONTEXTS, reading.user_contexts(rendered, _with_failed(c, _answers(c)), c.fold))
         added = _added(c, vectors) if section.n_items else None
         c.write(t.INTERACTIONS_AUGMENTED, reading.augmented_interactions(c.known, added, section, c.fold))
-    # answers of prompts that no user has any more are not kept: they are of people's histories
-    c.storage.delta(t.CONTEXT_STAGING).delete()
+    _forget_staging(c)
     events = c.read(t.INTERACTIONS_AUGMENTED)
     check_known(events.where(~F.col("is_augmented")), c.read(t.INTERACTIONS_SPLIT), c.fold)
     _tell_of(c)
 
 
+def _forget_staging(c: Context) -> None:
+    """Empty the staging: answers that no user's row holds are not kept, they are of people's histories."""
+    if c.storage.exists(t.CONTEXT_STAGING):
+        c.storage.delta(t.CONTEXT_STAGING).delete()
+
+
 def _settings(c: Context, pool_folder: str) -> reading.ContextSettings:
     config = c.config
-    write_pool(newest_pool(c)[0], pool_folder)
+    # the pool as describe left it: renewing it is describe's work
+    write_pool(newest_pool(replace(c, renew_examples=False))[0], pool_folder)
     name, info = es.model_name(c)
     settings = reading.ContextSettings(
         config.language_model,
         es.gate_key(config),
+        es.encoding(c).identity,
         config.embed,
         config.describe.pack,
         name,
@@ -73,18 +82,26 @@ def _settings(c: Context, pool_folder: str) -> reading.ContextSettings:
 
 
 def _answers(c: Context) -> DataFrame:
-    """Return what is known already, by input: earlier contexts of all folds, and what a killed run left in staging."""
+    """Return what is known already, a row an input: earlier contexts of all folds, and what lies in staging."""
     names = t.CONTEXT_STAGING.column_names
     staged = c.storage.read_or_empty(t.CONTEXT_STAGING)
-    if not c.storage.exists(t.USER_CONTEXTS):
-        return staged
-    earlier = c.storage.read(t.USER_CONTEXTS).withColumns({"worker": F.lit(None), "n_loads": F.lit(None)})
-    return staged.unionByName(earlier.select(*names).dropDuplicates(["input_key"])).where("status != 'failed'")
+    told = staged.where("status != 'failed'")
+    if c.storage.exists(t.USER_CONTEXTS):
+        earlier = c.storage.read(t.USER_CONTEXTS).withColumns({"worker": F.lit(None), "n_loads": F.lit(None)})
+        told = told.unionByName(earlier.select(*names).where("status != 'failed'"))
+    return told.dropDuplicates(["input_key"])
+
+
+def _with_failed(c: Context, answers: DataFrame) -> DataFrame:
+    """Return the answers, and the failures of those that have none."""
+    failed = c.storage.read_or_empty(t.CONTEXT_STAGING).where("status = 'failed'").dropDuplicates(["input_key"])
+    return answers.unionByName(failed.join(answers.select("input_key"), "input_key", "left_anti"))
 
 
 def _read_in_waves(c: Context, rendered: DataFrame, settings: reading.ContextSettings, folder: str) -> None:
     answers = _answers(c).select("input_key")
-    pending = rendered.join(answers, "input_key", "left_anti").withColumn("thinness", F.col("user_idx"))
+    unknown = rendered.join(answers, "input_key", "left_anti")
+    pending = reading.distinct_inputs(unknown).withColumn("thinness", F.col("user_idx"))
     n_pending = pending.count()
     c.storage.delta(t.CONTEXT_STAGING)
     if not n_pending:
@@ -93,29 +110,25 @@ def _read_in_waves(c: Context, rendered: DataFrame, settings: reading.ContextSet
     size = max(c.config.describe.wave_items, -(-n_pending // MAX_WAVES))
     in_waves(pending, n_pending, size).write.mode("overwrite").partitionBy("wave").parquet(folder)
     n_tasks, profile = es.inference_slots(c)
-    started, done = time.monotonic(), 0
+    started, done, n_failed = time.monotonic(), 0, _n_failed(c)
     for number in range(-(-n_pending // size)):
         wave = c.spark.read.parquet(folder).where(F.col("wave") == number)
-        before = c.storage.version(t.CONTEXT_STAGING)
         n_rows = c.storage.write(
             t.CONTEXT_STAGING, reading.read_histories(wave, settings, n_tasks, profile), stage_key=c.stage_key
         )
-        _check_wave(c, n_rows, before)
+        before, n_failed = n_failed, _n_failed(c)
+        if n_failed - before == n_rows >= _MIN_FAILED:
+            raise EngineError(
+                f"all {n_rows} readings of a wave failed: the engine does not answer. The reasons stand in "
+                "silver.context_staging (column reason). Mend it, and run the same command again: what is done is kept."
+            )
         done += n_rows
         left = (time.monotonic() - started) / max(done, 1) * (n_pending - done)
-        c.tell(f"{done:,} of at most {n_pending:,} histories, about {max(left, 0):,.0f} s left")
+        c.tell(f"{done:,} of {n_pending:,} histories, about {max(left, 0):,.0f} s left")
 
 
-def _check_wave(c: Context, n_rows: int, before: int) -> None:
-    """Stop where all answers of a wave failed."""
-    if n_rows < _MIN_FAILED:
-        return
-    failed = c.read(t.CONTEXT_STAGING).where("status = 'failed'").count()
-    if before >= 0 and failed >= n_rows and failed == c.read(t.CONTEXT_STAGING).count():
-        raise EngineError(
-            f"all {n_rows} readings of a wave failed: the engine does not answer. Mend it, and run the same command "
-            "again: what is done is kept."
-        )
+def _n_failed(c: Context) -> int:
+    return c.read(t.CONTEXT_STAGING).where("status = 'failed'").count()
 
 
 def _added(c: Context, scratch: str) -> DataFrame:
@@ -136,3 +149,9 @@ def _tell_of(c: Context) -> None:
     n_added = c.read(t.INTERACTIONS_AUGMENTED).where("is_augmented").count()
     told = ", ".join(f"{n:,} {status}" for status, n in sorted(counts.items())) or "none"
     c.notes.append(f"context ({c.fold}): histories read: {told}; {n_added:,} pseudo-events")
+    c.is_complete = not counts.get("failed")
+    if not c.is_complete:
+        c.notes.append(
+            f"context ({c.fold}): complete=false: the engine failed on {counts['failed']:,} histories; "
+            "`lt-spark run --continue` asks again"
+        )

@@ -110,7 +110,13 @@ def ask_settings(c: Context, pool_folder: str) -> ask.AskSettings:
     render.write_pool(pool, pool_folder)
     name, info = es.model_name(c)
     rendering = render.RenderSettings(
-        config.describe, config.language_model, es.gate_key(config), name, pool_folder, config.core.seed
+        config.describe,
+        config.language_model,
+        es.gate_key(config),
+        name,
+        pool_folder,
+        config.core.seed,
+        config.text_gate.keywords_from == "neighbours",
     )
     _ = rendering.pack  # read here: a pack of the user's own lies where the driver runs
     return ask.AskSettings(

@@ -50,6 +50,11 @@ def check_config(config: Config) -> None:
             "describe.keyword_fields is empty: expected the attributes that say what an item is (such as category or "
             "genre), which the examples teach. Name some, or set describe.n_examples=0 for a model that needs none."
         )
+    if describing.enabled and describing.max_cost is not None and not model.price_per_million_tokens:
+        raise ConfigError(
+            "describe.max_cost is set and language_model.price_per_million_tokens is 0: expected a price, without "
+            "which the budget would never be reached. Set it, or describe.max_tokens instead."
+        )
     if config.context.enabled and model.engine == "imported":
         raise ConfigError(
             "context.enabled is true and language_model.engine is imported: expected an engine that reads histories. "
@@ -179,6 +184,28 @@ def language_model_folder(config: Config) -> str:
             "models fetch`, and name its folder in the conf."
         )
     return model_files.resolve(section.model, absolute(config.files.root))
+
+
+def check_models(spark: SparkSession, config: Config, stages: set[str]) -> None:
+    """Check the folders of the models that stages load, before the first stage of a run starts.
+
+    Args:
+        spark: the session.
+        config: the configuration.
+        stages: names of the stages that the run will do.
+
+    Raises:
+        LtSparkError: a folder is missing, of another revision or hash, or not safe to load; or a library is missing.
+    """
+    if not config.context.enabled:
+        stages = stages - {"context"}
+    if config.embed.model and stages & {"embed", "describe", "embed_enriched", "context"}:
+        make.check_installed("transformers")
+        model_info(spark, encoder_folder(config), config.embed.revision, "")
+    section = config.language_model
+    if section.engine == "transformers" and stages & {"describe", "context"}:
+        make.check_installed(section.engine)
+        model_info(spark, language_model_folder(config), section.revision, section.sha256)
 
 
 def vectors_source(config: Config) -> ItemsSource:

@@ -139,7 +139,7 @@ STAGES: tuple[Stage, ...] = (
         "context",
         "Let the language model read histories, and add tail items that they speak for",
         (t.INTERACTIONS_SPLIT, t.ITEMS, t.ITEM_SEGMENTS, t.ITEM_EMBEDDINGS, t.ITEM_EMBEDDINGS_ENRICHED),
-        (t.USER_CONTEXTS, t.INTERACTIONS_AUGMENTED),
+        (t.USER_CONTEXTS, t.CONTEXT_STAGING, t.INTERACTIONS_AUGMENTED),
         cs.context,
         "lt_spark.enrich.context",
         ("context", "language_model", "text_gate", "embed", "describe", "privacy"),
@@ -378,6 +378,7 @@ def run(
             tell(events[-1])
         notes.append("everything is up to date: nothing was done")
         return _summary(storage, purpose, started, events, [], notes)
+    es.check_models(spark, config, {task.stage.name for task in tasks if force or not task.is_done})
     with disk_errors(config), RunLock(storage, config):
         for task in tasks:
             # what reads the tables of a stage that goes on is stale from now on, killed or not

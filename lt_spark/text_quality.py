@@ -1,5 +1,6 @@
 """Is the written text any good? Attributes that the catalogue has are hidden, asked for, and compared."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError, DataError, nearest
 from lt_spark.core.storage import Storage
-from lt_spark.describe_stage import ask_settings
+from lt_spark.describe_stage import ask_settings, newest_pool
 from lt_spark.enrich import agreement, ask, render, work
 from lt_spark.enrich import embed_enriched as enriching
 from lt_spark.enrich.prompts import KEYWORDS
@@ -25,8 +26,10 @@ from lt_spark.kernels.words import stems
 from lt_spark.stages import Context
 
 _STAGE = "describe"
+_KINDS = ("nearest", "fixed")
 Row = dict[str, Any]
 Words = Callable[[Row], set[str]]
+Share3 = Callable[[Any, Any, Any], float]
 
 
 def measure_quality(
@@ -58,12 +61,14 @@ def measure_quality(
         Rows of (examples, method, measure, value, low, high, n): means over items with 95 % intervals.
 
     Raises:
-        ConfigError: an attribute is unknown, or the encoder reads a hidden one.
+        ConfigError: an attribute is unknown, no keyword field is hidden, the encoder reads a hidden one, a kind is
+            unknown, or the engine cannot be asked.
+        DataError: no item has what is to be hidden.
     """
     section = config.describe
     hidden = tuple(hide) or (*section.keyword_fields, *filter(None, [section.description_field]))
     es.check_config(config.model_copy(update={"describe": section.model_copy(update={"enabled": True})}))
-    _check(config, hidden)
+    _check(config, hidden, kinds)
     storage = Storage(spark, config, run_id)
     c = Context(spark, config, storage, _STAGE, "valid", datetime.now(UTC).replace(tzinfo=None))
     es.check_engine(config)
@@ -75,13 +80,18 @@ def measure_quality(
         )
     rows: list[dict[str, object]] = []
     for kind in kinds:
-        if kind not in ("nearest", "fixed"):
-            raise ConfigError(f"--examples: expected nearest or fixed, found {kind!r}.")
         rows += _measure(c, items, hidden, kind)
     return rows
 
 
-def _check(config: Config, hidden: Sequence[str]) -> None:
+def _check(config: Config, hidden: Sequence[str], kinds: Sequence[str]) -> None:
+    for kind in kinds:
+        if kind not in _KINDS:
+            raise ConfigError(f"--examples: expected {' or '.join(_KINDS)}, found {kind!r}.{nearest(kind, _KINDS)}")
+    if config.language_model.engine == "imported":
+        raise ConfigError(
+            "language_model.engine is imported: expected an engine that can be asked, transformers or openai. Set one."
+        )
     names = config.source.items.columns.text
     for name in hidden:
         if name not in names:
@@ -89,6 +99,11 @@ def _check(config: Config, hidden: Sequence[str]) -> None:
                 f"--hide {name}: expected an attribute of source.items.columns.text ({', '.join(names) or 'none'})."
                 f"{nearest(name, names)}"
             )
+    if not set(hidden) & set(config.describe.keyword_fields):
+        raise ConfigError(
+            f"--hide: expected at least one of describe.keyword_fields ({', '.join(config.describe.keyword_fields)}), "
+            f"whose words are what is asked for; found {', '.join(hidden)}. Hide one of them too."
+        )
     read = sorted(set(config.embed.fields) & set(hidden))
     if read:
         raise ConfigError(
@@ -100,8 +115,7 @@ def _check(config: Config, hidden: Sequence[str]) -> None:
 def _sample(items: DataFrame, fields: tuple[str, ...], n_items: int, skip: int) -> DataFrame:
     order = F.sha2(F.concat(F.lit("enrich-quality:"), F.col("item_id")), 256)
     full = items.where(work.has_fields(fields) & (F.length(F.trim("title")) > 0)).withColumn("order", order)
-    first = full.orderBy("order").limit(skip + n_items)
-    return first.exceptAll(first.orderBy("order").limit(skip)) if skip else first
+    return full.orderBy("order").offset(skip).limit(n_items)
 
 
 def _measure(c: Context, items: DataFrame, hidden: Sequence[str], kind: str) -> list[dict[str, object]]:
@@ -110,6 +124,8 @@ def _measure(c: Context, items: DataFrame, hidden: Sequence[str], kind: str) -> 
     told = Context(c.spark, config, c.storage, c.stage, c.fold, c.now)
     shown = F.filter("attributes", lambda a: ~a["name"].isin(*hidden))
     segments = c.storage.read_or_empty(t.ITEM_SEGMENTS, "valid")
+    if kind == "fixed":  # the examples of all show their own answers
+        items = items.join(_fixed_examples(told), "item_idx", "left_anti")
     seen = items.drop("order").withColumn("attributes", shown)
     everywhere = segments.withColumn("segment", F.lit("tail"))
     with c.scratch("pool") as pool_folder, c.scratch("prompts") as prompts, c.scratch("answers") as answers:
@@ -118,9 +134,9 @@ def _measure(c: Context, items: DataFrame, hidden: Sequence[str], kind: str) -> 
         wanted = section.model_copy(update={"segments": ("tail", "cold")})
         asked = work.items_to_describe(seen, everywhere, c.read(t.ITEM_EMBEDDINGS), wanted)
         render.render(asked, settings.render).write.mode("overwrite").parquet(prompts)
-        rendered = c.spark.read.schema(render.RENDERED).parquet(prompts).withColumn("known_answer", F.lit(None))
+        rendered = c.spark.read.schema(render.RENDERED).parquet(prompts)
+        rendered = rendered.withColumn("known_answer", F.lit(None).cast("string"))
         n_tasks, profile = es.inference_slots(told)
-        rendered = rendered.withColumn("known_answer", F.col("known_answer").cast("string"))
         ask.ask(rendered, settings, n_tasks, profile).write.mode("overwrite").parquet(answers)
         staged = c.spark.read.parquet(answers)
         found = (
@@ -132,6 +148,10 @@ def _measure(c: Context, items: DataFrame, hidden: Sequence[str], kind: str) -> 
         rows = _compare([row.asDict(recursive=True) for row in found], c.config, hidden, f"{KEYWORDS}:")
         rows += _agreement(told, staged)
     return [{"examples": kind, **row} for row in rows]
+
+
+def _fixed_examples(c: Context) -> DataFrame:
+    return newest_pool(c)[0].where(F.col("pool_rank") <= c.config.describe.n_examples).select("item_idx")
 
 
 def _compare(rows: list[Row], config: Config, hidden: Sequence[str], start: str) -> list[dict[str, object]]:
@@ -159,10 +179,14 @@ def _compare(rows: list[Row], config: Config, hidden: Sequence[str], start: str)
         ("vote of the five nearest titles", asked, lambda row: row["voted"]),
         ("description", asked, lambda row: row["told"]),
     ]
+    common = _common_words(asked)
+    telling: Callable[[Share3], Share3] = lambda share: lambda said, truth, seen: share(said, truth, seen | common)  # noqa: E731
     out: list[dict[str, object]] = []
     for method, chosen, words in methods:
         out.append(_row(method, "recall", chosen, words, recall, seed))
         out.append(_row(method, "precision", chosen, words, precision, seed))
+        out.append(_row(method, "recall of telling words", chosen, words, telling(recall), seed))
+        out.append(_row(method, "precision of telling words", chosen, words, telling(precision), seed))
     blind: Callable[[Any, Any, Any], float] = lambda answered, truth, visible: recall(answered, truth, ())  # noqa: E731
     out.append(_row("title alone", "recall of all hidden words", asked, lambda row: row["visible"], blind, seed))
     both: Words = lambda row: row["visible"] | row["written"]  # noqa: E731
@@ -173,6 +197,12 @@ def _compare(rows: list[Row], config: Config, hidden: Sequence[str], start: str)
     whole = mean_share(idx, [float(row["status"] == "accepted") for row in asked], seed)
     out.append(_told("the gate", "share accepted whole", whole))
     return out
+
+
+def _common_words(rows: list[Row]) -> set[str]:
+    """Return the hidden words that at least half of the items share: who says them says nothing of an item."""
+    counts = Counter(word for row in rows for word in row["hidden"])
+    return {word for word, n in counts.items() if 2 * n >= len(rows)}
 
 
 def _row(

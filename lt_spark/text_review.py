@@ -2,7 +2,9 @@
 
 import csv
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from pyspark.sql import functions as F
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError, DataError, StorageError
-from lt_spark.core.runs import RunLock
+from lt_spark.core.runs import RunLock, new_run_id
 from lt_spark.core.storage import Storage
 from lt_spark.kernels.answer_form import parse_answer, parse_plain
 from lt_spark.kernels.hostile import clean_text, spreadsheet_safe
@@ -24,16 +26,20 @@ COLUMNS = (
 VERDICTS = ("accept", "reject", "edit")
 _MAX_CHARS = 2_000
 _MAX_ERRORS_SHOWN = 8
-_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_NEEDED = ("key", "description", "keywords", "verdict", "reviewed_by")
+_DELIMITERS = ",;\t"
+"""Spreadsheets of countries with a decimal comma write semicolons."""
 
 
 def export_reviews(storage: Storage, file: Path, n_rows: int, seed: int, *, force: bool) -> int:
-    """Write a sample of the current texts, as many of each status and reason as there are, up to an equal share.
+    """Write a sample of the current texts that nobody judged yet, as many of each status and reason as of the others.
+
+    Where there are fewer of one, the others fill its place. Items that the engine failed on have no text to judge.
 
     Args:
         storage: the tables.
         file: the CSV file (UTF-8 with a byte-order mark, so that spreadsheets read it right).
-        n_rows: about how many rows.
+        n_rows: most rows.
         seed: of the sample.
         force: overwrite a file that is there.
 
@@ -45,18 +51,19 @@ def export_reviews(storage: Storage, file: Path, n_rows: int, seed: int, *, forc
     """
     if file.exists() and not force:
         raise ConfigError(f"{file} is there already, and is not overwritten. Give --force, or another name.")
-    enrichments = _enrichments(storage).where(F.col("is_current") & F.col("reviewed_by").isNull())
+    unjudged = F.col("is_current") & F.col("reviewed_by").isNull() & (F.col("status") != "failed")
     stratum = F.concat_ws(": ", "status", F.element_at(F.split("reason", ", "), 1))
     drawn = F.xxhash64("key", F.lit(seed))
-    rows = enrichments.withColumn("stratum", stratum)
-    n_strata = max(rows.select("stratum").distinct().count(), 1)
     place = F.row_number().over(Window.partitionBy("stratum").orderBy(drawn))
     chosen = (
-        rows.withColumn("place", place)
-        .where(F.col("place") <= -(-n_rows // n_strata))
+        _enrichments(storage)
+        .where(unjudged)
+        .withColumn("stratum", stratum)
+        .withColumn("place", place)
         .join(storage.read(t.ITEMS).select("item_idx", "title"), "item_idx")
-        .orderBy("stratum", "place")
+        .orderBy("place", "stratum")  # the first of each, then the second of each...
         .limit(n_rows)
+        .orderBy("stratum", "place")
         .collect()  # at most n_rows
     )
     try:
@@ -74,12 +81,13 @@ def export_reviews(storage: Storage, file: Path, n_rows: int, seed: int, *, forc
 def import_reviews(storage: Storage, config: Config, file: Path) -> dict[str, int]:
     """Take verdicts back into ``silver.item_enrichments``, in one transaction, under the run's lock.
 
-    accept: the model's text is used. reject: the fallback is, and the item is never asked again while its own text
-    stays the same. edit: the row's description and keywords are used. Rows without a verdict are passed over.
+    accept: the model's text is used, as the file shows it. reject: the fallback is, and the item is never asked again
+    while its own text stays the same. edit: the row's description and keywords are used. Rows without a verdict are
+    passed over.
 
     Args:
         storage: the tables.
-        config: for the lock.
+        config: for the lock, which is held under a run id of this import.
         file: the CSV file that :func:`export_reviews` wrote, with ``verdict`` and ``reviewed_by`` filled in.
 
     Returns:
@@ -95,7 +103,7 @@ def import_reviews(storage: Storage, config: Config, file: Path) -> dict[str, in
         keys = storage.spark.createDataFrame([(row["key"],) for _, row in judged], "key string")
         found = _enrichments(storage).join(keys.distinct(), "key").collect()  # as many as the file has rows
         known = {row["key"]: row.asDict() for row in found}
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = datetime.now(UTC)
     errors: list[str] = []
     changed: dict[str, dict[str, Any]] = {}
     for number, row in judged:
@@ -143,38 +151,46 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def _written(row: dict[str, Any]) -> Written | None:
-    """Return what the model wrote of an item, accepted or not; None where no text can be made of it."""
+    """Return what the model wrote of an item, accepted or not, without what a cell cannot show; None: no text."""
     if row["status"] == "accepted":
-        return Written(tuple(row["keywords"] or ()), row["description"] or "")
+        return _cleaned(row["keywords"] or (), row["description"] or "")
     answer = row["answer"] or ""
     parsed = parse_answer(answer, "Keywords:")
-    return parsed if parsed is not None or row["engine"] != "imported" or not answer else parse_plain(answer)
+    if parsed is None and row["engine"] == "imported":
+        parsed = parse_plain(answer)
+    return None if parsed is None else _cleaned(parsed.keywords, parsed.description)
+
+
+def _cleaned(keywords: Iterable[str], description: str) -> Written:
+    words = (clean_text(word, _MAX_CHARS).lower() for word in keywords)
+    return Written(tuple(dict.fromkeys(filter(None, words))), clean_text(description, _MAX_CHARS))
 
 
 def _read(file: Path) -> list[tuple[int, dict[str, str]]]:
     """Return the file's records with their numbers, the header being the first."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.DictReader(handle, strict=True)
-            missing = [
-                name for name in ("key", "description", "keywords", "verdict", "reviewed_by")
-                if name not in (reader.fieldnames or ())
-            ]  # fmt: skip
-            if missing:
-                raise DataError(
-                    f"{file}: expected the columns that `lt-spark review export` writes; {missing} missing."
-                )
-            return [
-                (number, {name: _plain(row.get(name) or "") for name in reader.fieldnames or ()})
-                for number, row in enumerate(reader, start=2)
-            ]
-    except (OSError, UnicodeError, csv.Error) as error:
+            header = handle.readline()
+            handle.seek(0)
+            delimiter = max(_DELIMITERS, key=header.count)
+            names, *records = list(csv.reader(handle, delimiter=delimiter, strict=True)) or [[]]
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}. Name the file with the verdicts.") from None
+    except (UnicodeError, csv.Error) as error:
         raise DataError(f"{file} cannot be read as CSV in UTF-8: {error}. Save it as CSV UTF-8.") from None
+    missing = [name for name in _NEEDED if name not in names]
+    if missing:
+        raise DataError(f"{file}: expected the columns that `lt-spark review export` writes; {missing} missing.")
+    return [
+        (number, {name: _plain(cell) for name, cell in zip_longest(names, record[: len(names)], fillvalue="")})
+        for number, record in enumerate(records, start=2)
+        if record
+    ]
 
 
 def _plain(cell: str) -> str:
     """Return a cell without the apostrophe that kept a spreadsheet from taking it for a formula."""
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in _STARTS else cell
+    return cell[1:] if cell.startswith("'") and spreadsheet_safe(cell[1:]) == cell else cell
 
 
 def _changed(row: dict[str, str], known: dict[str, Any] | None) -> dict[str, Any]:
@@ -195,14 +211,13 @@ def _changed(row: dict[str, str], known: dict[str, Any] | None) -> dict[str, Any
         written = _written(known)
         if written is None or not written.text:
             raise DataError("nothing was written that could be accepted: expected reject, or edit with a text")
-        text, keywords = written.description, list(written.keywords)
     else:
-        text = clean_text(row["description"], _MAX_CHARS)
-        keywords = [clean_text(word, _MAX_CHARS).lower() for word in row["keywords"].split(",") if word.strip()]
-        if not text:
+        written = _cleaned(row["keywords"].split(","), row["description"])
+        if not written.description:
             raise DataError("description is empty: expected the edited text")
-    return {"key": row["key"], "status": "accepted", "reason": None, "description": text, "keywords": keywords,
-            "has_own_keywords": bool(keywords), "reviewed_by": who}  # fmt: skip
+    return {"key": row["key"], "status": "accepted", "reason": None, "description": written.description,
+            "keywords": list(written.keywords), "has_own_keywords": bool(written.keywords),
+            "reviewed_by": who}  # fmt: skip
 
 
 def _write(storage: Storage, config: Config, changed: dict[str, dict[str, Any]]) -> None:
@@ -210,6 +225,8 @@ def _write(storage: Storage, config: Config, changed: dict[str, dict[str, Any]])
     names = ("key", "status", "reason", "description", "keywords", "has_own_keywords", "reviewed_by", "reviewed_at")
     schema = ", ".join(f"{name} {fields[name].dataType.simpleString()}" for name in names)
     rows = storage.spark.createDataFrame([tuple(row[name] for name in names) for row in changed.values()], schema)
-    with RunLock(storage, config):
+    # a lock without a run id would be nobody's: a run could start beside the import
+    own = Storage(storage.spark, config, storage.run_id or f"review-{new_run_id()}")
+    with RunLock(own, config):
         merge = storage.delta(t.ITEM_ENRICHMENTS).alias("old").merge(rows.alias("new"), "old.key = new.key")
         merge.whenMatchedUpdate(set={name: f"new.{name}" for name in names[1:]}).execute()

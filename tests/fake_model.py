@@ -25,8 +25,8 @@ class FakeModel:
 
 
 def title_of(text: str) -> str:
-    """The title that a prompt asks about: its last."""
-    return [line for line in text.splitlines() if line.startswith("Title:")][-1].removeprefix("Title:").strip()
+    """The title that a prompt asks about: its last; of a history (of a shop) its newest."""
+    return [line for line in text.splitlines() if line.startswith(("Title:", "Bought:"))][-1].partition(":")[2].strip()
 
 
 def sensible_answer(text: str) -> str:

@@ -49,7 +49,8 @@ def test_arguments_reach_the_pipeline(calls: Calls, tmp_path: Path) -> None:
     (asked,) = calls.asked
     config = asked.pop("config")
     assert (config.als.rank, config.als.alpha, config.core.seed) == (8, 2.5, 7)
-    assert asked == {"purpose": "produce", "stages": ("als", "publish"), "force": True, "run_id": "r1"}
+    expected = {"purpose": "produce", "stages": ("als", "publish"), "force": True, "run_id": "r1"}
+    assert asked == expected | {"go_on": True, "renew_examples": False}
 
 
 def test_all_folds_and_stages_by_default(calls: Calls) -> None:
@@ -59,7 +60,7 @@ def test_all_folds_and_stages_by_default(calls: Calls) -> None:
 
 
 def _event(kind: str, stage: str, fold: str | None, seconds: float, rows: dict[str, int]) -> SimpleNamespace:
-    return SimpleNamespace(kind=kind, stage=stage, fold=fold, seconds=seconds, rows=rows)
+    return SimpleNamespace(kind=kind, stage=stage, fold=fold, seconds=seconds, rows=rows, is_complete=True)
 
 
 def test_a_line_a_stage_as_it_ends(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +105,7 @@ def test_a_wrong_argument_is_exit_code_2(calls: Calls) -> None:
 
 def test_each_script_runs_the_stage_of_its_name() -> None:
     scripts = sorted(JOBS.glob("*.py"))
-    assert len(scripts) == 15
+    assert len(scripts) == 19
     for script in scripts:
         tree = ast.parse(script.read_text())
         called = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "run_job"]

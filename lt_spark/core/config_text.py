@@ -156,6 +156,8 @@ class TextGateConfig(Section):
     """Largest share of a description's words that may be the title's: above, it is an echo."""
     max_unknown_share: float = Field(0.5, ge=0, le=1)
     """Largest share of keywords that neither the item's text nor the catalogue's attributes know; they are dropped."""
+    keywords_from: Literal["neighbours", "catalogue"] = "neighbours"
+    """Whose keywords an answer may use beside the item's own words: its 20 nearest items', or all the catalogue's."""
     min_similarity: float = Field(0.25, ge=-1, le=1)
     """Least cosine between the answer's vector and the item's."""
     max_same_share: float = Field(0.9, gt=0, le=1)

@@ -220,7 +220,14 @@ def _imports(module: str, seen: frozenset[str] = frozenset()) -> frozenset[str]:
 
 @cache
 def _is_module(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except (ModuleNotFoundError, AttributeError):
+    # find_spec imports the parent of what it looks for: packages are light, a module may import torch
+    return _is_package(name.rpartition(".")[0]) and find_spec(name) is not None
+
+
+@cache
+def _is_package(name: str) -> bool:
+    parent = name.rpartition(".")[0]
+    if parent and not _is_package(parent):
         return False
+    spec = find_spec(name)
+    return spec is not None and spec.submodule_search_locations is not None

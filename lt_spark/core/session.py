@@ -122,7 +122,10 @@ def inference_tasks(spark: SparkSession, *, uses_gpu: bool, gpus_per_task: float
     if gpus_per_task not in _PROFILES:
         requests = TaskResourceRequests().cpus(1).resource("gpu", gpus_per_task)
         _PROFILES[gpus_per_task] = ResourceProfileBuilder().require(requests).build
-    return slots, _PROFILES[gpus_per_task]
+    # more tasks than GPUs would wait for each other, each with fewer rows to batch; the driver is among the executors
+    n_executors = max(1, len(context._jsc.sc().statusTracker().getExecutorInfos()) - 1)
+    n_shares = n_executors * int(per_executor) * int(1 / gpus_per_task)
+    return min(slots, n_shares), _PROFILES[gpus_per_task]
 
 
 def check_delta(spark: SparkSession) -> None:

@@ -154,11 +154,15 @@ class Storage:
             merge = merge.whenMatchedUpdateAll(replace_where)
         # a MERGE has no option for it, so it goes through the session
         setting = "spark.databricks.delta.commitInfo.userMetadata"
+        before = self.spark.conf.get(setting, None)
         self.spark.conf.set(setting, json.dumps({"run_id": self.run_id, "stage_key": stage_key}))
         try:
             merge.whenNotMatchedInsertAll().execute()
         finally:
-            self.spark.conf.unset(setting)
+            if before is None:
+                self.spark.conf.unset(setting)
+            else:
+                self.spark.conf.set(setting, before)
 
     def delta(self, table: t.Table) -> DeltaTable:
         """Return the Delta handle of a table, made where it is not there yet."""

@@ -38,6 +38,15 @@ class Encoder:
         limits = (section.max_tokens, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 0))
         self._max_tokens = min(int(limit) for limit in limits if limit)
 
+    def move(self, device: str) -> None:
+        """Go on at another device of the same kind; what the old one held is given back."""
+        import torch
+
+        self._model.to(device)
+        self.device = device
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()
+
     def encode(self, texts: Sequence[str]) -> Floats:
         """Return (n, size) unit vectors, in the texts' order; zeros where a text is empty or could not be encoded."""
         return self.try_encode(texts)[0]
@@ -165,7 +174,11 @@ def load(section: EmbedConfig, folder: str, device: Device = "auto") -> Loaded[E
         section.batch_tokens,
         section.dtype,
     )
-    return once((*key, place), lambda: _load(section, local_copy(folder), place))
+    loaded = once((*key, place.partition(":")[0]), lambda: _load(section, local_copy(folder), place))
+    if loaded.value.device != place:
+        # Spark may give the next task of this process another of the executor's GPUs
+        loaded.value.move(place)
+    return loaded
 
 
 def _load(section: EmbedConfig, folder: str, device: str) -> Encoder:

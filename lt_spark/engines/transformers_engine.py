@@ -13,8 +13,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lt_spark.core.errors import ConfigError
+from lt_spark.engines import attention
 from lt_spark.engines.base import Answer, Decoding, Prompt
 from lt_spark.engines.batches import batches, halving, n_reused
+from lt_spark.engines.drafts import N_GUESSES, Writing, read_next
 from lt_spark.engines.model_files import ModelInfo
 from lt_spark.engines.prefix import BatchCache, KeptBeginnings, KeysValues
 
@@ -70,6 +72,7 @@ class TransformersEngine:
         reuse_prefix: bool = True,
         max_prompt_tokens: int = 1_536,
         sort: bool = True,
+        draft: bool = True,
     ) -> None:
         """Load the model.
 
@@ -83,6 +86,7 @@ class TransformersEngine:
             reuse_prefix: whether the keys and values of a common beginning are computed once.
             max_prompt_tokens: a longer prompt fails.
             sort: whether prompts of like length are generated together.
+            draft: whether tokens are guessed from the prompt and checked several at once.
 
         Raises:
             ConfigError: the model keeps something else than keys and values of its tokens.
@@ -102,18 +106,24 @@ class TransformersEngine:
         )
         self._model.to(torch.device(device)).eval()  # type: ignore[arg-type]
         text_config = self._model.config.get_text_config(decoder=True)
-        unknown = set(getattr(text_config, "layer_types", None) or ()) - KNOWN_LAYERS
+        kinds = set(getattr(text_config, "layer_types", None) or ())
+        unknown = kinds - KNOWN_LAYERS
         if unknown:
             raise ConfigError(
                 f"language_model.model {info.name}: its layers are of kind {', '.join(sorted(unknown))}, expected "
                 f"attention only; serve it with vLLM and set language_model.engine: openai"
             )
+        if device == "cpu":
+            attention.use_for(self._model)
+        # a window counts places, and a wrong guess leaves an empty one
+        is_windowed = bool(kinds - {"full_attention"}) or getattr(text_config, "sliding_window", None) is not None
+        self._drafts = draft and not is_windowed
         self._n_layers = int(text_config.num_hidden_layers)
         # renamed within transformers 5
         names = inspect.signature(self._model.forward).parameters
         self._cache_name = "cache" if "cache" in names else "past_key_values"
         self._bos = self._first_token()
-        self._stops, self._n_newlines = self._endings(int(text_config.vocab_size))
+        self._stops, self._n_newlines = self._endings()
         self.beginnings = KeptBeginnings(self._keys_values)
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Answer]:
@@ -136,7 +146,7 @@ class TransformersEngine:
         rows = [_Row(tokens[row][n_kept:], _seed(decoding, tokens[row])) for row in left]
         parts = batches(
             [len(row.tokens) for row in rows],
-            n_fixed=n_kept + decoding.max_new_tokens,
+            n_fixed=n_kept + self._n_places(decoding),
             max_rows=self.max_batch,
             max_tokens=self.batch_tokens,
             sort=self.sort,
@@ -151,6 +161,13 @@ class TransformersEngine:
             for at, result in zip(part, written, strict=True):
                 answers[left[at]] = self._answer(result, len(tokens[left[at]]), decoding)
         return [answers[row] for row in range(len(prompts))]
+
+    def move(self, device: str) -> None:
+        """Go on at another device of the same kind; what the old one held is given back."""
+        self._model.to(torch.device(device))  # type: ignore[arg-type]
+        self.device, self.beginnings = device, KeptBeginnings(self._keys_values)
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text is, as part of a prompt."""
@@ -168,17 +185,14 @@ class TransformersEngine:
         bos = self._tokenizer.bos_token_id
         return [bos] if bos is not None and self._tokenizer("").input_ids[:1] == [bos] else []
 
-    def _endings(self, n_vocabulary: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the tokens that end an answer, and how many line ends each token of the vocabulary holds."""
+    def _endings(self) -> tuple[set[int], dict[int, int]]:
+        """Return the tokens that end an answer, and how many line ends a token holds, of those that hold any."""
         ends = self._model.generation_config.eos_token_id
         ends = {*(ends if isinstance(ends, list) else [ends]), self._tokenizer.eos_token_id} - {None}
         names = self._tokenizer.convert_ids_to_tokens(list(range(len(self._tokenizer))))
         # byte-level vocabularies write a line end as Ċ, others as itself or as its byte
         bearing = [at for at, name in enumerate(names) if name and any(sign in name for sign in ("Ċ", "\n", "<0x0A>"))]
-        counts = torch.zeros(max(n_vocabulary, len(names)), dtype=torch.long)
-        for at in bearing:
-            counts[at] = self._tokenizer.decode([at]).count("\n")
-        return torch.tensor(sorted(ends), dtype=torch.long, device=self.device), counts.to(self.device)
+        return ends, {at: self._tokenizer.decode([at]).count("\n") for at in bearing}
 
     def _n_kept(self, prompts: Sequence[Prompt], tokens: Sequence[list[int]]) -> int:
         """Return how many first tokens are common and worth keeping."""
@@ -211,35 +225,46 @@ class TransformersEngine:
     @torch.inference_mode()
     def _write(self, beginning: list[int], rows: list[_Row], decoding: Decoding) -> list[list[int]]:
         """Generate one batch; each row's tokens, without the one that ends it."""
-        n_new, n_rows, n_kept = decoding.max_new_tokens, len(rows), len(beginning)
-        width = max(len(row.tokens) for row in rows)
-        room = n_kept + width + n_new
+        n_new, n_kept = decoding.max_new_tokens, len(beginning)
+        end = n_kept + max(len(row.tokens) for row in rows)  # places of the batch that are filled
+        room = end + self._n_places(decoding)
         ids, shown = self._padded(rows, n_kept, room)  # (rows, width), (rows, room)
-        n_read = torch.tensor([n_kept + len(row.tokens) for row in rows], device=self.device)
         draws = _draws(rows, n_new).to(self.device) if decoding.temperature > 0 else None
         cache, logits = self._read(beginning, ids, shown)
-        written = torch.full((n_rows, n_new), -1, dtype=torch.long, device=self.device)
-        n_lines = torch.zeros(n_rows, dtype=torch.long, device=self.device)
-        live = torch.arange(n_rows, device=self.device)  # the rows that the batch still holds
-        going = torch.ones(n_rows, dtype=torch.bool, device=self.device)
+        written = [Writing(at, [*beginning, *row.tokens], decoding) for at, row in enumerate(rows)]
+        live = written  # the rows that the batch still holds
         for step in range(n_new):
-            chosen = _chosen(logits, decoding.temperature, None if draws is None else draws[live, step])
-            going = going & ~torch.isin(chosen, self._stops)
-            written[live, step] = torch.where(going, chosen, -1)
-            if decoding.max_lines:
-                n_lines += self._n_newlines[chosen]
-                going = going & (n_lines < decoding.max_lines)
-            n_going = int(going.sum())
-            if n_going == 0 or step == n_new - 1:
+            if draws is None:
+                chosen = _chosen(logits).tolist()  # (rows, tokens read in the last step)
+            else:
+                drawn = draws[[row.place for row in live], step]
+                chosen = _chosen(logits[:, -1], decoding.temperature, drawn).unsqueeze(1).tolist()
+            n_true = [row.take(tokens, self._stops, self._n_newlines) for row, tokens in zip(live, chosen, strict=True)]
+            if step:  # guesses that were wrong are never seen again
+                places = torch.arange(len(chosen[0]), device=self.device)
+                shown[:, end - len(places) : end] = places < torch.tensor(n_true, device=self.device).unsqueeze(1)
+            n_going = sum(row.is_going for row in live)
+            if not n_going:
                 break
             if n_going <= COMPACT_BELOW * len(live):
-                kept = going.nonzero().squeeze(1)
+                kept = torch.tensor([at for at, row in enumerate(live) if row.is_going], device=self.device)
                 cache.keep_rows(kept)
-                live, going, chosen, n_lines = live[kept], going[kept], chosen[kept], n_lines[kept]
-                shown, n_read = shown[kept], n_read[kept]
-            positions = (n_read + step).unsqueeze(1)
-            logits = self._forward(chosen.unsqueeze(1), shown[:, : n_kept + width + step + 1], positions, cache)
-        return [[token for token in row if token >= 0] for row in written.tolist()]
+                shown, live = shown[kept], [row for row in live if row.is_going]
+            n_left = n_new - min(len(row.tokens) for row in live if row.is_going)
+            # each token that is left needs a place, however badly is guessed
+            read = read_next(
+                live, max(0, min(N_GUESSES, n_left - 1, room - end - n_left)) if self._drafts and draws is None else 0
+            )
+            n_read = torch.tensor([row.n_read for row in live], device=self.device)
+            positions = n_read.unsqueeze(1) + torch.arange(len(read[0]), device=self.device)
+            end += len(read[0])
+            next_ids = torch.tensor(read, device=self.device)
+            logits = self._forward(next_ids, shown[:, :end], positions, cache, len(read[0]))
+        return [row.tokens for row in written]
+
+    def _n_places(self, decoding: Decoding) -> int:
+        """Return the places of an answer in its batch: those of its tokens, and as many for wrong guesses."""
+        return decoding.max_new_tokens * (2 if self._drafts and decoding.temperature == 0 else 1)
 
     def _read(self, beginning: list[int], ids: torch.Tensor, shown: torch.Tensor) -> tuple[BatchCache, torch.Tensor]:
         """Read the prompts, some rows at a time; return their keys and values, and the logits of what comes next."""
@@ -266,18 +291,18 @@ class TransformersEngine:
         return ids.to(self.device), shown.to(self.device)
 
     def _forward(
-        self, ids: torch.Tensor, shown: torch.Tensor, positions: torch.Tensor, cache: BatchCache
+        self, ids: torch.Tensor, shown: torch.Tensor, positions: torch.Tensor, cache: BatchCache, n_last: int = 1
     ) -> torch.Tensor:
-        """Return the logits of the last place, (rows, vocabulary)."""
+        """Return the logits of the last places, (rows, places, vocabulary)."""
         output = self._model(
             input_ids=ids,
             attention_mask=shown,
             position_ids=positions,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=n_last,
             **{self._cache_name: cache},
         )
-        logits: torch.Tensor = output.logits[:, -1]
+        logits: torch.Tensor = output.logits[:, -n_last:]
         return logits
 
     @torch.inference_mode()
@@ -301,7 +326,7 @@ def _draws(rows: list[_Row], n_new: int) -> torch.Tensor:
     return torch.stack(drawn)
 
 
-def _chosen(logits: torch.Tensor, temperature: float, draws: torch.Tensor | None) -> torch.Tensor:
+def _chosen(logits: torch.Tensor, temperature: float = 0.0, draws: torch.Tensor | None = None) -> torch.Tensor:
     """Return each row's next token: the likeliest, or the one at which the cumulated probability passes the draw."""
     if draws is None:
         return logits.max(-1).indices  # argmax of bfloat16 takes five times as long on a CPU

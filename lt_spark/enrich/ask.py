@@ -148,7 +148,8 @@ class Asker:
             # of vectors joined with ones that the user brought the first part is the text's
             size = None if vector is None else vector.shape[0]
             own = None if row["vector"] is None else np.asarray(row["vector"][:size], dtype=np.float32)
-            subject = Subject(row["title"], row["own_text"], own)
+            near = None if row.get("near") is None else frozenset(row["near"])
+            subject = Subject(row["title"], row["own_text"], own, near)
             # those just before are the likeliest to be the same: rows lie by likeness of their prompts
             outcome = self.gate.check(text, subject, text_vector=vector, others=[*row["others"], *earlier[-_EARLIER:]])
             if text is not None and not outcome.failed:
@@ -236,7 +237,7 @@ def ask(wave: DataFrame, settings: AskSettings, n_tasks: int, profile: Any = Non
         *(
             F.min_by(name, "item_idx").alias(name)
             for name in (
-                "shared", "own", "start", "title", "own_text", "vector", "others", "fallback_description",
+                "shared", "own", "start", "title", "own_text", "vector", "others", "near", "fallback_description",
                 "fallback_keywords", "imported", "known_answer",
             )
         ),

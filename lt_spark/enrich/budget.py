@@ -44,7 +44,8 @@ class Budget:
 
     def items_left(self) -> int | None:
         """Return how many items may be asked yet, by the tokens that an item took so far; None: without limit."""
-        per_item = self.tokens / self.items if self.items else self.expected_tokens
+        # items whose answer was known took none: they say nothing of those to come
+        per_item = self.tokens / self.items if self.tokens else self.expected_tokens
         limits = [] if self.max_items is None else [self.max_items - self.items]
         token_limits = [] if self.max_tokens is None else [float(self.max_tokens)]
         if self.max_cost is not None and self.price > 0:

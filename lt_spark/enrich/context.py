@@ -39,6 +39,8 @@ class ContextSettings:
 
     language_model: LanguageModelConfig
     gate_key: str
+    encoder_key: str
+    """The encoder and all that decides its vectors: those of readings are kept with them."""
     embed: EmbedConfig
     pack_name: str
     model: ModelName
@@ -125,7 +127,8 @@ def render_titles(titles: Sequence[str], settings: ContextSettings) -> dict[str,
     prompt = prompts.context_prompt(settings.pack, cleaned)
     drawn, model = settings.decoding, settings.model
     parts: list[Any] = [model.engine, model.model, model.revision, settings.pack.version, prompt.text]
-    parts += [drawn.max_new_tokens, drawn.temperature, settings.gate_key]
+    parts += [drawn.max_new_tokens, drawn.temperature, drawn.seed if drawn.temperature else 0]
+    parts += [settings.gate_key, settings.encoder_key]
     return {
         "input_key": hashed(parts),
         "shared": prompt.shared,
@@ -203,11 +206,21 @@ class Reader:
         return [vector.tolist() if text else None for text, vector in zip(texts, encoded, strict=True)]
 
 
-def read_histories(pending: DataFrame, settings: ContextSettings, n_tasks: int, profile: Any) -> DataFrame:
-    """Let the language model read histories; identical prompts are asked once. Write the result at once.
+def distinct_inputs(rendered: DataFrame) -> DataFrame:
+    """Return a row an input: identical histories are asked once.
 
     Args:
-        pending: as :func:`render` gives it.
+        rendered: as :func:`render` gives it.
+    """
+    names = ("user_idx", "shared", "own", "start", "own_text", "n_titles")
+    return rendered.groupBy("input_key").agg(*(F.min_by(name, "user_idx").alias(name) for name in names))
+
+
+def read_histories(pending: DataFrame, settings: ContextSettings, n_tasks: int, profile: Any) -> DataFrame:
+    """Let the language model read histories. Write the result at once: each action on it would ask again.
+
+    Args:
+        pending: as :func:`distinct_inputs` gives it.
         settings: what reading needs.
         n_tasks: tasks at work at once.
         profile: Spark resource profile of the tasks; None: the session's own.
@@ -215,8 +228,6 @@ def read_histories(pending: DataFrame, settings: ContextSettings, n_tasks: int, 
     Returns:
         ``silver.context_staging``: a row an input.
     """
-    columns = ("shared", "own", "start", "own_text", "n_titles")
-    distinct = pending.groupBy("input_key").agg(*(F.min_by(name, "user_idx").alias(name) for name in columns))
     ddl = ", ".join(f"{column.name} {column.type}" for column in CONTEXT_STAGING.columns)
     arrow = _staging_arrow()
 
@@ -227,7 +238,8 @@ def read_histories(pending: DataFrame, settings: ContextSettings, n_tasks: int, 
                 rows = reader.rows(batch.slice(start, _CHUNK).to_pylist())
                 yield pa.RecordBatch.from_pylist(rows, schema=arrow)
 
-    return distinct.repartition(n_tasks).mapInArrow(answer, ddl, profile=profile)
+    asked = pending.select("input_key", "shared", "own", "start", "own_text", "n_titles")
+    return asked.repartition(n_tasks).mapInArrow(answer, ddl, profile=profile)
 
 
 def make_reader(settings: ContextSettings) -> Reader:
@@ -252,10 +264,10 @@ def user_contexts(rendered: DataFrame, answers: DataFrame, fold: str) -> DataFra
 
     Args:
         rendered: as :func:`render` gives it.
-        answers: ``silver.context_staging``.
+        answers: ``silver.context_staging``; at most one row an input.
         fold: the fold.
     """
-    told = answers.drop("n_titles", "worker", "n_loads").dropDuplicates(["input_key"])
+    told = answers.drop("n_titles", "worker", "n_loads")
     joined = rendered.select("user_idx", "input_key", "n_titles").join(told, "input_key")
     return joined.withColumn("fold", F.lit(fold)).select(*USER_CONTEXTS.column_names)
 

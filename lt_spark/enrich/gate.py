@@ -58,11 +58,13 @@ class Subject:
         title: the item's title, cleaned.
         own_text: all that the catalogue says of it, the title included, cleaned; of a history: all its titles.
         vector: its embedding; None where there is none.
+        near: stems of what its nearest items are called; None: any word of the catalogue's will do for a keyword.
     """
 
     title: str
     own_text: str
     vector: FloatArray | None = None
+    near: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,9 @@ class Gate:
     ) -> Judged:
         """Check one answer.
 
-        A keyword is dropped where a word or number of it is neither the item's own nor in the vocabulary, where it is
-        too long, repeats itself or another keyword, or begins like a formula. All else fails the answer as a whole. A
-        part that was not written (no keywords, no description) is not checked.
+        A keyword is dropped where a word of it is neither the item's own nor in the vocabulary (in ``near``, where the
+        subject has it), where it is too long, repeats itself or another keyword, or begins like a formula. All else
+        fails the answer as a whole. A part that was not written (no keywords, no description) is not checked.
 
         Args:
             written: the parsed answer; None where it had not the form.
@@ -146,7 +148,8 @@ class Gate:
         description = written.description[: 4 * section.max_chars]
         known = _Known(self._vocabulary, frozenset(stems(subject.own_text)))
         known_numbers = _Known(self._numbers, frozenset(numbers_of(subject.own_text)))
-        kept = self._known_keywords(written.keywords, known)
+        called = known if subject.near is None else _Known(subject.near, known.own)
+        kept = self._known_keywords(written.keywords, called)
         passed = {
             "form": bool(kept) or not written.keywords,
             "keywords_known": checks.keywords_known(
@@ -217,10 +220,10 @@ class _Known:
 
     def __init__(self, vocabulary: frozenset[str], own: frozenset[str]) -> None:
         self._vocabulary = vocabulary
-        self._own = own
+        self.own = own
 
     def __contains__(self, word: object) -> bool:
-        return word in self._own or word in self._vocabulary
+        return word in self.own or word in self._vocabulary
 
 
 Kinds = Mapping[str, Sequence[str]]

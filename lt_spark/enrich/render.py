@@ -25,6 +25,8 @@ from lt_spark.kernels.words import stem, words
 
 N_VOTERS = 5
 """Nearest items whose keywords vote for a fallback."""
+N_NEAR = 20
+"""Nearest items whose keywords an answer may use."""
 _MAX_OWN_CHARS = 20_000
 _ATTRIBUTES = pa.list_(pa.struct([("name", pa.string()), ("value", pa.string())]))
 _POOL = pa.schema(
@@ -38,7 +40,8 @@ _POOL = pa.schema(
 )
 RENDERED = (
     "item_idx int, key string, input_key string, content_hash string, shared string, own string, start string, "
-    "title string, own_text string, vector array<float>, others array<string>, fallback_description string, "
+    "title string, own_text string, vector array<float>, others array<string>, near array<string>, "
+    "fallback_description string, "
     "fallback_keywords array<string>, imported string, "
     "thinness struct<has_keywords: boolean, n_chars: int, item_idx: int>"
 )
@@ -55,7 +58,12 @@ class ModelName:
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """What rendering needs on the executors; ``gate_key`` is a hash of the gate's limits and lists."""
+    """What rendering needs on the executors.
+
+    Attributes:
+        gate_key: hash of the gate's limits and lists.
+        by_neighbours: whether keywords must be words of the nearest items' keywords.
+    """
 
     describe: DescribeConfig
     language_model: LanguageModelConfig
@@ -63,6 +71,7 @@ class RenderSettings:
     model: ModelName
     pool_folder: str
     seed: int
+    by_neighbours: bool = True
 
     @cached_property
     def pack(self) -> prompts.Pack:
@@ -166,6 +175,7 @@ _RENDERED_ARROW = pa.schema(
         ("own_text", pa.string()),
         ("vector", pa.list_(pa.float32())),
         ("others", pa.list_(pa.string())),
+        ("near", pa.list_(pa.string())),
         ("fallback_description", pa.string()),
         ("fallback_keywords", pa.list_(pa.string())),
         ("imported", pa.string()),
@@ -181,7 +191,7 @@ def render_rows(rows: Sequence[Mapping[str, Any]], pool: Pool, settings: RenderS
     """Return the rows of ``RENDERED`` for rows of the work."""
     section = settings.describe
     near = pool.nearest(
-        [row["item_idx"] for row in rows], [row["vector"] for row in rows], max(section.n_examples, N_VOTERS)
+        [row["item_idx"] for row in rows], [row["vector"] for row in rows], max(section.n_examples, N_NEAR)
     )
     first = pool.items[: section.n_examples]
     rendered = []
@@ -208,6 +218,7 @@ def render_rows(rows: Sequence[Mapping[str, Any]], pool: Pool, settings: RenderS
                 "own_text": clean_text(" \n ".join([item.title, *(v for _, v in item.fields)]), _MAX_OWN_CHARS),
                 "vector": row["vector"],
                 "others": [prompts.example_answer(settings.pack, section, e).description for e in examples],
+                "near": near_words([example for _, example in neighbours], settings),
                 "fallback_description": instead.description,
                 "fallback_keywords": list(instead.keywords),
                 "imported": imported,
@@ -215,6 +226,14 @@ def render_rows(rows: Sequence[Mapping[str, Any]], pool: Pool, settings: RenderS
             }
         )
     return rendered
+
+
+def near_words(neighbours: Sequence[ItemText], settings: RenderSettings) -> list[str] | None:
+    """Return the stems of the neighbours' keywords; None where any word of the catalogue's will do."""
+    if not settings.by_neighbours:
+        return None
+    called = (word for example in neighbours for word in prompts.own_keywords(settings.describe, example))
+    return sorted({stem(w) for keyword in called for w in words(keyword)})
 
 
 def _input_key(prompt: Prompt, settings: RenderSettings, imported: str | None) -> str:

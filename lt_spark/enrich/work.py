@@ -132,7 +132,9 @@ def with_known_answers(pending: DataFrame, enrichments: DataFrame) -> DataFrame:
 def without_same_text(staging: DataFrame, enrichments: DataFrame) -> DataFrame:
     """Return the staged rows; where a description is word for word another item's, the fallback stands in its place.
 
-    Of several staged rows the one with the least input_key keeps the text. Case and punctuation do not count.
+    Of several staged rows the one with the least input_key keeps the text. Case and punctuation do not count. Rows of
+    the same input, and items whose own text is the same, may share a description; an item's own earlier text is no
+    other item's.
 
     Args:
         staging: ``silver.enrichment_staging``.
@@ -140,33 +142,34 @@ def without_same_text(staging: DataFrame, enrichments: DataFrame) -> DataFrame:
     """
     letters = F.sha2(F.regexp_replace(F.lower("description"), r"[^\p{L}\p{N}]+", ""), 256)
     accepted = F.col("status") == "accepted"
-    rows = staging.withColumn("letters", F.when(accepted, letters))
-    first = rows.where(accepted).groupBy("letters").agg(F.min("input_key").alias("first_key"))
-    others = (
-        enrichments.where(accepted & F.col("is_current"))
-        .groupBy(letters.alias("letters"))
-        .agg(F.min("input_key").alias("low_key"), F.max("input_key").alias("high_key"))
+    of_letters = Window.partitionBy("letters")
+    first = F.min(F.when(accepted, F.struct("input_key", "content_hash"))).over(of_letters)
+    rows = staging.withColumn("letters", F.when(accepted, letters)).withColumn("first", first)
+    names = ("item_idx", "input_key", "content_hash")
+    others = enrichments.where(accepted & F.col("is_current")).select(
+        letters.alias("letters"), *(F.col(name).alias(f"other_{name}") for name in names)
     )
-    joined = rows.join(first, "letters", "left").join(others, "letters", "left")
-    is_same = (
-        (F.col("input_key") != F.col("first_key"))
-        | (F.col("input_key") != F.col("low_key"))
-        | (F.col("input_key") != F.col("high_key"))
+    differs = [F.col(name) != F.col(f"other_{name}") for name in names]
+    staged = rows.where(accepted).select("letters", *names)
+    taken = staged.join(others, "letters").where(differs[0] & differs[1] & differs[2]).select("input_key", "item_idx")
+    joined = rows.join(taken.distinct().withColumn("is_taken", F.lit(True)), ["input_key", "item_idx"], "left")
+    is_second = (F.col("input_key") != F.col("first.input_key")) & (
+        F.col("content_hash") != F.col("first.content_hash")
     )
-    same = F.coalesce(accepted & is_same, F.lit(False))
-    has_fallback = (F.length("fallback_description") > 0) | (F.size("fallback_keywords") > 0)
+    same = accepted & (F.coalesce("is_taken", F.lit(False)) | is_second)
+    keywords = F.when(F.col("has_own_keywords"), F.col("keywords")).otherwise(F.col("fallback_keywords"))
+    has_fallback = (F.length("fallback_description") > 0) | (F.size(keywords) > 0)
+    instead = {
+        "description": F.when(has_fallback, F.col("fallback_description")),
+        "keywords": F.when(has_fallback, keywords),
+        "status": F.when(has_fallback, "fallback").otherwise("refused"),
+        "reason": F.lit("same_text"),
+        "checks": F.array_union("checks", F.array(F.lit("same_text"))),
+    }
     return joined.withColumn("same", same).select(
         *(
-            F.when(F.col("same"), instead).otherwise(F.col(name)).alias(name) if instead is not None else F.col(name)
+            F.when(F.col("same"), instead[name]).otherwise(F.col(name)).alias(name) if name in instead else F.col(name)
             for name in staging.columns
-            for instead in [
-                {
-                    "description": F.col("fallback_description"),
-                    "status": F.when(has_fallback, "fallback").otherwise("refused"),
-                    "reason": F.lit("same_text"),
-                    "checks": F.array_union("checks", F.array(F.lit("same_text"))),
-                }.get(name)
-            ]
         )
     )
 
@@ -181,7 +184,7 @@ def current_keys(work: DataFrame, enrichments: DataFrame) -> DataFrame:
     reviewed = (
         enrichments.where(F.col("reviewed_by").isNotNull())
         .groupBy("item_idx", "content_hash")
-        .agg(F.max_by("key", "reviewed_at").alias("reviewed_key"))
+        .agg(F.max_by("key", F.struct("reviewed_at", "key")).alias("reviewed_key"))
     )
     return work.join(reviewed, ["item_idx", "content_hash"], "left").select(
         F.coalesce("reviewed_key", "key").alias("key")

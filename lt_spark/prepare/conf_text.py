@@ -57,6 +57,27 @@ def _lines(inspection: Inspection) -> Iterator[str]:
     yield "  items:"
     yield from _file(inspection.catalogue)
     yield from _columns(inspection, _ITEMS, _ITEM_COLUMNS)
+    yield from _language_model(inspection)
+
+
+def _language_model(inspection: Inspection) -> Iterator[str]:
+    """Yield what lets a language model describe the tail, commented out: it needs models, and time."""
+    texts = inspection.value(f"{_ITEMS}.columns.text") or []
+    yield ""
+    yield "# A language model can describe the items of the tail by the example of their neighbours (docs/engines.md)."
+    yield "# Get its models with `lt-spark models fetch`, take the marks away, and keep under keyword_fields what says"
+    yield "# what an item is (category, genre), and under input_fields the others that a prompt may show."
+    for line in (
+        "embed:",
+        "  model: models/all-minilm-l6-v2",
+        "language_model:",
+        "  model: models/smollm2-135m-instruct",
+        "describe:",
+        "  enabled: true",
+        f"  keyword_fields: {_yaml(list(texts))}",
+        "  input_fields: []",
+    ):
+        yield f"# {line}"
 
 
 def _file(head: Head) -> Iterator[str]:

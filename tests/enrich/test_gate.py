@@ -231,3 +231,14 @@ def test_a_wrong_file_is_told(tmp_path: Path, text: str, message: str | None) ->
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         gate(words_file=str(tmp_path / "none.yaml"))
+
+
+def test_a_keyword_must_be_of_the_neighbours_where_they_are_told():
+    subject = Subject("Brass hose fitting", "Brass hose fitting", None, frozenset(("pipe", "adapter")))
+    gate = Gate(TextGateConfig(max_unknown_share=0.5), frozenset(("pipe", "adapter", "toy")))
+    judged = gate.check(Written(("pipe adapters", "brass", "toys"), ""), subject)
+    assert judged.written == Written(("pipe adapters", "brass"), "")
+    assert judged.failed == ()
+    assert gate.check(Written(("toys",), ""), subject).failed == ("form", "keywords_known")
+    anyone = Subject("Brass hose fitting", "Brass hose fitting")
+    assert gate.check(Written(("toys",), ""), anyone).failed == ()

@@ -318,3 +318,17 @@ def test_kinds_of_times(values, kind):
 )
 def test_names_are_compared_without_their_dress(name, plain):
     assert plain_name(name) == plain
+
+
+def test_the_language_model_is_offered_and_its_lines_are_a_right_configuration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("log.csv").write_text("user_id,item_id,timestamp\nu1,i1,1600000000\nu2,i2,1600000100\n", encoding="utf-8")
+    rows = "".join(f"i{n},Blue pen {n},{kind} for writing\n" for n, kind in enumerate(["pens", "inks", "nibs"] * 5))
+    Path("items.csv").write_text(f"item_id,title,genres\n{rows}", encoding="utf-8")
+    text = conf_text(inspect_files(["log.csv", "items.csv"]))
+    block = text.split("a prompt may show.\n")[1]
+    Path("out.yaml").write_text(text.replace(block, block.replace("# ", "")), encoding="utf-8")
+    config = load_config("out.yaml").config
+    assert config.describe.enabled
+    assert config.describe.keyword_fields == config.source.items.columns.text == ("genres",)
+    assert config.embed.model == "models/all-minilm-l6-v2"

@@ -187,3 +187,14 @@ def test_long_files_come_in_batches() -> None:
     data = b"a,b\n" + b"1,x\n" * 120_000
     sizes = [len(rows) for rows in record_batches(lambda: io.BytesIO(data), layout(), "log.csv")]
     assert sizes == [50_000, 50_000, 20_000]
+
+
+def test_half_a_surrogate_pair_costs_its_own_record_only() -> None:
+    lines = [r'{"t": "cut \ud83d"}', r'{"t": "whole \ud83d\ude00"}', '{"t": "plain"}']
+    data = "\n".join(lines).encode()
+    found = list(json_records(io.BytesIO(data), layout("t", format="jsonl"), "x.jsonl"))
+    assert [(record.fields, record.error) for record in found] == [
+        ([None], "not a JSON object"),
+        (["whole \U0001f600"], None),
+        (["plain"], None),
+    ]

@@ -1,0 +1,432 @@
+"""How fast texts are asked for: through Spark against the bare engine, against a plain UDF, and each switch on and off.
+
+    python tests/benchmarks/ask_speed.py --model FOLDER --encoder FOLDER --items CSV --title title --fields brand \
+        --keywords categories --description description --n 128
+
+All figures are of one run, one number format, and as many processes of one thread each; models are loaded, and a few
+rows are asked, before a clock runs. Nothing is asserted. Beside wall time stands the processes' own CPU time: on a
+machine that others use too, the ratio of CPU times is the steadier one.
+
+- `spark` is the function of stage describe, on a DataFrame of rendered rows, written to Parquet in local[P]. `bare`
+  is the engine alone on the same rows, dealt to P processes as Spark dealt them. Spark's wave judges the answers
+  besides; what gate and encoder take is measured apart. No answer gets a second try.
+- `newcomer` is the UDF one would write first: the model loaded once, `generate` row by row, greedy. It knows no rule of
+  two lines; a second figure gives it one. It is measured on a few rows.
+"""
+
+import argparse
+import csv
+import hashlib
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lt_spark.core.config import Config
+from lt_spark.core.config_text import DescribeConfig, EmbedConfig, LanguageModelConfig, TextGateConfig
+from lt_spark.core.session import start_session
+from lt_spark.engines.base import Answer, Decoding, Prompt
+from lt_spark.engines.make import load_encoder, load_engine
+from lt_spark.engines.model_files import describe_folder
+from lt_spark.enrich import render
+from lt_spark.enrich.ask import AskSettings, ask, make_asker
+from lt_spark.enrich.gate import Gate
+
+KINDS = ("nearest", "fixed")
+SWITCHES: dict[str, dict[str, Any]] = {
+    "as set": {},
+    "no reuse of the beginning": {"reuse_prefix": False},
+    "no sorting by length": {"sort": False},
+    "batches of 64 in row order": {"sort": False, "max_batch": 64, "batch_tokens": 10**9},
+    "no guessed tokens": {"_drafts": False},
+}
+WARM_UP = 4
+Row = dict[str, Any]
+
+
+def catalogue(arguments: argparse.Namespace) -> list[Row]:
+    """Return the catalogue's items, in an order that nobody chose, with their vectors; the first n are asked for."""
+    with open(arguments.items, encoding="utf-8", newline="") as file:
+        items = [row for row in csv.DictReader(file) if row[arguments.title].strip()]
+    items.sort(key=lambda row: hashlib.sha256(repr(row).encode()).hexdigest())
+    items = items[: max(arguments.pool, arguments.n)]
+    encoder = load_encoder(EmbedConfig(model=arguments.encoder), arguments.encoder).value
+    vectors = encoder.encode([row[arguments.title] for row in items])
+    names = (*arguments.fields, *arguments.keywords, *filter(None, [arguments.description]))
+    return [
+        {
+            "item_idx": at,
+            "item_id": str(at),
+            "pool_rank": at,
+            "title": row[arguments.title],
+            "attributes": [{"name": name, "value": row[name]} for name in names if row[name]],
+            "vector": vector.tolist(),
+            "content_hash": "",
+            "thinness": {"has_keywords": False, "n_chars": 0, "item_idx": at},
+        }
+        for at, (row, vector) in enumerate(zip(items, vectors, strict=True))
+    ]
+
+
+def settings_of(arguments: argparse.Namespace, kind: str, pool_folder: str) -> AskSettings:
+    """Return what stage describe would send to the executors."""
+    model = LanguageModelConfig(model=arguments.model, dtype=arguments.dtype, device="cpu")
+    section = DescribeConfig(
+        pack="ecommerce",
+        examples=kind,  # type: ignore[arg-type]
+        input_fields=arguments.fields,
+        keyword_fields=arguments.keywords,
+        description_field=arguments.description,
+    )
+    info = describe_folder(arguments.model)
+    name = render.ModelName("transformers", info.name, info.revision)
+    rendering = render.RenderSettings(section, model, "", name, pool_folder, 1)
+    embed, gate = EmbedConfig(model=arguments.encoder), Gate(TextGateConfig(), frozenset())
+    return AskSettings(rendering, embed, arguments.model, info, arguments.encoder, gate, "speed", 1, is_retried=False)
+
+
+def prompts_of(rows: Sequence[Row]) -> list[Prompt]:
+    """Return the rows' prompts."""
+    return [Prompt(row["shared"], row["own"], row["start"]) for row in rows]
+
+
+class Bare:
+    """What a process of the product's side does: the engine alone, and gate and encoder alone."""
+
+    def __init__(self, settings: AskSettings) -> None:
+        """Load the engine."""
+        began = time.perf_counter()
+        section = settings.render.language_model
+        self.engine: Any = load_engine(section, settings.model_folder, settings.model_info).value
+        self.load_s = time.perf_counter() - began
+        self.generate(WARM_ROWS, {})
+
+    def generate(self, prompts: Sequence[Prompt], switches: dict[str, Any]) -> list[Answer]:
+        """Answer prompts with some switches set."""
+        before = {name: getattr(self.engine, name) for name in switches}
+        for name, value in switches.items():
+            setattr(self.engine, name, value)
+        answers: list[Answer] = self.engine.generate(prompts, Decoding(max_lines=2))
+        for name, value in before.items():
+            setattr(self.engine, name, value)
+        return answers
+
+    def load_judge(self, settings: AskSettings) -> list[Answer]:
+        """Load the encoder and the pool's words."""
+        self.asker = make_asker(settings)
+        return []
+
+    def judge(self, rows: Sequence[Row], texts: Sequence[str]) -> list[Answer]:
+        """Judge answers that are there already, and make the rows of the table."""
+        self.asker.rows([row | {"known_answer": text} for row, text in zip(rows, texts, strict=True)])
+        return []
+
+
+class Newcomer:
+    """What one would write first: nothing of this package is in it."""
+
+    def __init__(self, settings: AskSettings) -> None:
+        """Load model and tokenizer, as they come."""
+        from lt_spark.engines.placement import dtype
+
+        number_format = dtype(settings.render.language_model.dtype, "cpu")
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        began = time.perf_counter()
+        self.tokenizer = AutoTokenizer.from_pretrained(settings.model_folder)
+        self.model = AutoModelForCausalLM.from_pretrained(settings.model_folder, dtype=getattr(torch, number_format))
+        self.load_s = time.perf_counter() - began
+        self.generate(WARM_ROWS[:1], False)
+
+    def generate(self, prompts: Sequence[Prompt], is_two_lines: bool) -> list[Answer]:
+        """Answer row by row."""
+        from transformers import StoppingCriteriaList
+
+        answers = []
+        for prompt in prompts:
+            inputs = self.tokenizer(prompt.text, return_tensors="pt")
+            n = inputs.input_ids.shape[1]
+
+            def is_done(ids: Any, scores: Any, n: int = n, **kwargs: Any) -> Any:
+                import torch
+
+                return torch.tensor([self.tokenizer.decode(ids[0, n:]).count("\n") >= 2])
+
+            stop = StoppingCriteriaList([is_done]) if is_two_lines else None  # type: ignore[list-item]
+            written = self.model.generate(**inputs, max_new_tokens=64, do_sample=False, stopping_criteria=stop)
+            text = self.tokenizer.decode(written[0, n:], skip_special_tokens=True)
+            answers.append(Answer(text, n, written.shape[1] - n))
+        return answers
+
+
+WARM_ROWS = [Prompt("", f"Title: steel drill bit {n}\n" * 20, "Keywords:") for n in range(WARM_UP)]
+
+
+def work(kind: type[Bare] | type[Newcomer], settings: AskSettings, inbox: Any, outbox: Any) -> None:
+    """One process: load, say how long that took, then do what is asked, one at a time, with its times."""
+    import pyarrow  # noqa: F401 - before torch
+    import torch
+
+    torch.set_num_threads(1)
+    worker = kind(settings)
+    import threadpoolctl
+
+    kernels = sorted(
+        {f"{each['internal_api']} {each.get('architecture', '')}" for each in threadpoolctl.threadpool_info()}
+    )
+    outbox.put((worker.load_s, f"torch {torch.backends.cpu.get_cpu_capability()}, {', '.join(kernels)}"))
+    for name, arguments in iter(inbox.get, None):
+        wall, cpu = time.perf_counter(), time.process_time()
+        answers = getattr(worker, name)(*arguments)
+        outbox.put((time.perf_counter() - wall, time.process_time() - cpu, answers))
+
+
+class Crew:
+    """Processes of one kind, at work at the same time."""
+
+    def __init__(self, kind: type[Bare] | type[Newcomer], settings: AskSettings, n: int) -> None:
+        """Start them, and wait until all have loaded."""
+        context = multiprocessing.get_context("spawn")
+        self.inboxes = [context.Queue() for _ in range(n)]
+        self.outboxes = [context.Queue() for _ in range(n)]
+        self.workers = [
+            context.Process(target=work, args=(kind, settings, *boxes))
+            for boxes in zip(self.inboxes, self.outboxes, strict=True)
+        ]
+        for worker in self.workers:
+            worker.start()
+        said = [self._get(at) for at in range(n)]
+        self.load_s, self.kernels = max(each[0] for each in said), said[0][1]
+
+    def _get(self, at: int) -> Any:
+        while self.outboxes[at].empty():
+            if not self.workers[at].is_alive():
+                sys.exit("a process of the benchmark died; its error stands above")
+            time.sleep(0.02)
+        return self.outboxes[at].get()
+
+    def ask(self, name: str, parts: Sequence[tuple[Any, ...]]) -> tuple[float, float, list[list[Answer]]]:
+        """Do something in all processes; return wall time, CPU time of all, and each one's answers."""
+        for inbox, part in zip(self.inboxes, parts, strict=True):
+            inbox.put((name, part))
+        said = [self._get(at) for at in range(len(self.workers))]
+        return max(each[0] for each in said), sum(each[1] for each in said), [each[2] for each in said]
+
+    def end(self) -> None:
+        """Let them end."""
+        for inbox, worker in zip(self.inboxes, self.workers, strict=True):
+            inbox.put(None)
+            worker.join()
+
+
+class Waves:
+    """Waves through Spark."""
+
+    def __init__(self, rows: Sequence[Row], settings: AskSettings, folder: Path, n: int) -> None:
+        """Start the session and lay the rows down as the stage does."""
+        os.environ["LT_SPARK_MASTER"] = f"local[{n}]"
+        self.spark = start_session(Config(), "ask_speed")
+        self.settings, self.folder, self.n = settings, folder, n
+        schema = pa.schema([*render._RENDERED_ARROW, ("known_answer", pa.string())])
+        for name, part in (("wave", rows), ("warm", rows[: WARM_UP * n])):
+            pq.write_table(pa.Table.from_pylist(list(part), schema=schema), str(folder / f"{name}.parquet"))
+
+    def run(self, name: str) -> tuple[float, list[Row]]:
+        """Ask for the rows of a file; return wall time and the staging rows."""
+        ddl = f"{render.RENDERED}, known_answer string"
+        wave = self.spark.read.schema(ddl).parquet(str(self.folder / f"{name}.parquet"))
+        out = str(self.folder / f"{name}_answers")
+        began = time.perf_counter()
+        ask(wave, self.settings, self.n).write.mode("overwrite").parquet(out)
+        seconds = time.perf_counter() - began
+        columns = ("item_idx", "seconds", "worker", "load_s", "n_output_tokens", "reason", "status")
+        return seconds, [row.asDict() for row in self.spark.read.parquet(out).select(*columns).collect()]
+
+    def measured(self) -> tuple[float, float, list[Row]]:
+        """Warm up, then run the wave; return wall time, CPU time of the Python workers, and the rows."""
+        _, warm = self.run("warm")
+        pids = {int(row["worker"].rpartition(":")[2]) for row in warm}
+        before = sum(map(cpu_of, pids))
+        seconds, rows = self.run("wave")
+        if {int(row["worker"].rpartition(":")[2]) for row in rows} != pids:
+            sys.stdout.write("Spark took other Python workers for the wave: its time holds a load of the models\n")
+        return seconds, sum(map(cpu_of, pids)) - before, rows
+
+
+def cpu_of(pid: int) -> float:
+    """Return the CPU seconds of a process so far; 0 where the system does not tell (only Linux does)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure_spark(crew: Crew, waves: Waves, rows: list[Row], repeats: int, say: Callable[..., None]) -> float:
+    """Print Spark's wave against the bare engine; return the wave's seconds."""
+    by_idx = {row["item_idx"]: row for row in rows}
+    figures = defaultdict(list)
+    for _ in range(repeats):
+        wall, cpu, answered = waves.measured()
+        dealt = defaultdict(list)
+        for row in answered:
+            dealt[row["worker"]].append(row)
+        parts = [[by_idx[row["item_idx"]] for row in part] for part in dealt.values()]
+        parts += [[] for _ in range(waves.n - len(parts))]
+        bare_wall, bare_cpu, texts = crew.ask("generate", [(prompts_of(part), {}) for part in parts])
+        crew.ask("load_judge", [(waves.settings,)] * waves.n)
+        judge_wall, judge_cpu, _ = crew.ask(
+            "judge",
+            [(part, [a.text for a in own]) for part, own in zip(parts, texts, strict=True)],
+        )
+        asking = max(sum(row["seconds"] for row in part) for part in dealt.values())
+        for name, value in {
+            "wave": wall,
+            "bare": bare_wall,
+            "gate and encoder": judge_wall,
+            "whole": bare_wall / wall,
+            "asking": bare_wall / asking,
+            "without judging": bare_wall / (wall - judge_wall),
+            "whole, CPU": bare_cpu / cpu if cpu else float("nan"),
+            "without judging, CPU": bare_cpu / (cpu - judge_cpu) if cpu else float("nan"),
+        }.items():
+            figures[name].append(value)
+    middle = {name: median(values) for name, values in figures.items()}
+    say(
+        "| through Spark against the bare engine | by wall time | by CPU time |\n| --- | --- | --- |\n"
+        f"| generation alone, by the rows' own seconds | {middle['asking']:.3f} | |\n"
+        f"| the wave less gate and encoder: Arrow and scheduling are in it | {middle['without judging']:.3f} | "
+        f"{middle['without judging, CPU']:.3f} |\n"
+        f"| the whole wave | {middle['whole']:.3f} | {middle['whole, CPU']:.3f} |\n"
+        f"wave {middle['wave']:.1f} s, bare {middle['bare']:.1f} s, gate and encoder {middle['gate and encoder']:.2f} s "
+        f"({middle['gate and encoder'] / middle['wave']:.1%} of the wave)\n"
+    )
+    return middle["wave"]
+
+
+def measure_switches(
+    crew: Crew, rows: list[Row], n: int, repeats: int, say: Callable[..., None], each: dict[str, dict[str, Any]]
+) -> tuple[float, float]:
+    """Print what each switch is worth; return the bare engine's wall and CPU seconds."""
+    parts = [prompts_of(rows[at::n]) for at in range(n)]
+    times: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for _ in range(repeats):
+        for name, switches in each.items():
+            wall, cpu, answers = crew.ask("generate", [(part, switches) for part in parts])
+            times[name].append((wall, cpu))
+            if name == "as set":
+                flat = [answer for part in answers for answer in part]
+    as_set = times["as set"]
+    wall, cpu = (median(each[place] for each in as_set) for place in (0, 1))
+    read, written = sum(a.n_prompt_tokens for a in flat), sum(a.n_output_tokens for a in flat)
+    say(
+        f"{len(flat)} prompts of {read / len(flat):.0f} tokens, answers of {written / len(flat):.0f}: "
+        f"{(read + written) / wall:,.0f} tokens/s steady ({written / wall:,.0f} written), {len(flat) / wall:.2f} "
+        f"items/s; {wall:.1f} s, CPU {cpu:.1f} s in {n} processes\n"
+        "| takes so many times as long | by wall time | by CPU time |\n| --- | --- | --- |\n"
+    )
+    for name, own in times.items():
+        ratios = [median(mine[place] / base[place] for mine, base in zip(own, as_set, strict=True)) for place in (0, 1)]
+        say(f"| {name} | {ratios[0]:.2f} | {ratios[1]:.2f} |\n")
+    return wall, cpu
+
+
+def measure_newcomer(
+    crew: Crew, rows: list[Row], n_rows: int, ours: tuple[float, float], say: Callable[..., None]
+) -> None:
+    """Print how many times as long the plain UDF takes."""
+    n = len(crew.workers)
+    parts = [prompts_of(rows[:n_rows][at::n]) for at in range(n)]
+    for is_two_lines, name in ((False, "ends at its end token or 64 tokens"), (True, "ends after two lines too")):
+        wall, cpu, answers = crew.ask("generate", [(part, is_two_lines) for part in parts])
+        done = sum(map(len, answers))
+        written = sum(a.n_output_tokens for part in answers for a in part) / done
+        ratios = [took / done * len(rows) / own for took, own in zip((wall, cpu), ours, strict=True)]
+        say(
+            f"newcomer's UDF, {name} ({done} rows, {written:.0f} tokens an answer, extrapolated): takes {ratios[0]:.1f} "
+            f"times as long as the bare engine by wall time, {ratios[1]:.1f} by CPU time; {done / wall:.2f} items/s\n"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, measure, print."""
+    parser = argparse.ArgumentParser(description="How fast texts are asked for.")
+    parser.add_argument("--model", required=True, help="folder of the language model")
+    parser.add_argument("--encoder", required=True, help="folder of the encoder")
+    parser.add_argument("--items", required=True, help="CSV of the items")
+    parser.add_argument("--title", default="title", help="column of the title")
+    parser.add_argument("--fields", nargs="*", default=[], help="describe.input_fields")
+    parser.add_argument("--keywords", nargs="*", default=[], help="describe.keyword_fields")
+    parser.add_argument("--description", default="", help="describe.description_field")
+    parser.add_argument("--show-all", action="store_true", help="prompts show keywords and description of the item too")
+    parser.add_argument("--n", type=int, default=128, help="items that are asked for")
+    parser.add_argument("--pool", type=int, default=2_000, help="items of the examples' pool")
+    parser.add_argument("--processes", type=int, default=2, help="processes, of one thread each")
+    parser.add_argument("--dtype", default="auto", help="number format of all sides")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each pair, in turns; medians are told")
+    parser.add_argument("--newcomer-rows", type=int, default=12, help="rows of the newcomer's UDF")
+    parser.add_argument("--what", default="spark,newcomer,switches", help="some of these")
+    parser.add_argument("--examples", default=",".join(KINDS), help="some of these")
+    arguments = parser.parse_args(argv)
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch and Spark start: both pass it on
+    what, n = arguments.what.split(","), arguments.processes
+
+    def say(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    items = catalogue(arguments)
+    with tempfile.TemporaryDirectory() as scratch:
+        pool_folder = Path(scratch) / "pool"
+        (pool_folder / "shard=0").mkdir(parents=True)
+        pq.write_table(
+            pa.Table.from_pylist([{name: row[name] for name in render._POOL.names} for row in items], render._POOL),
+            str(pool_folder / "shard=0" / "pool.parquet"),
+        )
+        pool = render.Pool(items)
+        shown = set(arguments.fields)
+        asked = [
+            row | {"attributes": [a for a in row["attributes"] if arguments.show_all or a["name"] in shown]}
+            for row in items[: arguments.n]
+        ]
+        settings = {kind: settings_of(arguments, kind, str(pool_folder)) for kind in KINDS}
+        rows = {kind: render.render_rows(asked, pool, each.render) for kind, each in settings.items()}
+        crew = Crew(Bare, settings["nearest"], n)
+        plain = Crew(Newcomer, settings["nearest"], n) if "newcomer" in what else None
+        number_format = arguments.dtype
+        if number_format == "auto":
+            from lt_spark.engines.placement import dtype
+
+            number_format = dtype("auto", "cpu")
+        say(
+            f"{os.cpu_count()} cores, {n} processes of 1 thread, {number_format}, {crew.kernels}\n"
+            f"loading, apart: {crew.load_s:.1f} s a process\n"
+        )
+        for kind in arguments.examples.split(","):
+            say(f"\n## {kind} examples\n")
+            own = [row | {"known_answer": None} for row in rows[kind]]
+            switches = SWITCHES if "switches" in what else {"as set": {}}
+            ours = measure_switches(crew, own, n, arguments.repeats, say, switches)
+            if plain is not None:
+                measure_newcomer(plain, own, arguments.newcomer_rows, ours, say)
+            if "spark" in what:
+                folder = Path(scratch) / kind
+                folder.mkdir()
+                measure_spark(crew, Waves(own, settings[kind], folder, n), own, arguments.repeats, say)
+        for each in filter(None, (crew, plain)):
+            each.end()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
