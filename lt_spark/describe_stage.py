@@ -164,7 +164,9 @@ def _rendered(c: Context, settings: render.RenderSettings, folder: str) -> DataF
     )
     if settings.model.engine == "imported":
         items = items.join(_imported(c), "item_id")
-    render.render(items, settings).write.mode("overwrite").parquet(folder)
+    # a title of nothing that can be read leaves nothing to describe
+    rendered = render.render(items, settings).where(F.length("title") > 0)
+    rendered.write.mode("overwrite").parquet(folder)
     return c.spark.read.schema(render.RENDERED).parquet(folder)
 
 

@@ -1,5 +1,6 @@
 """The stage context on a handful of users: who is read, what a prompt shows, what is added, what is asked again."""
 
+import csv
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -414,11 +415,11 @@ def test_a_whole_run_reads_each_fold_by_what_it_may_know(spark: Any, tmp_path: P
 def _planted_shop(folder: Path, server: FakeModel, planted: str) -> Config:
     """A shop in which one user's newest event is of an item that nobody else has."""
     given = write_enrich_shop(folder, server.url)
-    with (folder / "items.csv").open("a", encoding="utf-8") as file:
-        file.write(f'planted,{planted},"wall paint, paint"\n')
-    with (folder / "interactions.csv").open("a", encoding="utf-8") as file:
-        file.writelines(
-            f"newcomer,{item},{int(datetime(2030, 1, day, tzinfo=UTC).timestamp())}\n"
+    with (folder / "items.csv").open("a", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerow(["planted", planted, "wall paint, paint"])
+    with (folder / "interactions.csv").open("a", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(
+            ["newcomer", item, int(datetime(2022, 1, day, tzinfo=UTC).timestamp())]
             for day, item in ((1, "00"), (2, "04"), (3, "08"), (4, "planted"))
         )
 

@@ -138,7 +138,7 @@ def test_each_hostile_item_has_a_row_or_is_counted(hostile: HostileRun, spark: A
     refused = storage.read(t.REJECTED_ROWS).where("source = 'items'").count()
     assert len(titles) + refused == len(HOSTILE)
     rows = {item for item in described(spark, hostile.shop.config) if item.startswith("hostile ")}
-    assert rows == {item for item, title in titles.items() if title and title.strip()}
+    assert rows == {item for item, title in titles.items() if clean_text(title or "", 1_000)}
     assert len(rows) > 90
 
 
@@ -151,9 +151,10 @@ def test_hostile_titles_stay_in_their_line_of_the_prompt(hostile: HostileRun) ->
 
     forms = Counter(form(body) for body in hostile.bodies)
     assert sum(forms.values()) > 130
-    ((roles, labels),) = forms
-    assert roles == ("system", "user")
-    assert dict(labels)["Title:"] == 5, "four examples and the item"
+    blocks = {"Title:": 5, "Keywords:": 4, "Description:": 4}  # four examples, and the item's title
+    assert {roles for roles, _ in forms} == {("system", "user")}
+    # ordinary items show their kind, as do their examples; hostile ones have none
+    assert sorted(map(dict, (labels for _, labels in forms)), key=len) == [blocks, {**blocks, "Kind:": 5}]
 
 
 @pytest.mark.slow
@@ -169,7 +170,8 @@ def test_no_hostile_title_reaches_a_log(hostile: HostileRun) -> None:
 
 @pytest.mark.slow
 def test_the_key_reaches_the_server_and_nothing_else(hostile: HostileRun) -> None:
-    assert {headers.get("Authorization") for headers in hostile.headers} == {f"Bearer {KEY}"}
+    sent = [{name.lower(): value for name, value in headers.items()} for headers in hostile.headers]
+    assert {headers.get("authorization") for headers in sent} == {f"Bearer {KEY}"}
     files = [path for path in hostile.shop.folder.rglob("*") if path.is_file()]
     assert any(hostile.events in path.parents for path in files)
     assert any(path.suffix == ".parquet" for path in files)

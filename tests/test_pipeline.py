@@ -40,7 +40,9 @@ def test_from_after_to_is_refused() -> None:
 def test_a_run_does_every_stage_of_every_fold(shop: Any) -> None:
     _, config, _, summary = shop
     folds = {stage.name: stage.folds[:1] if stage.once_a_run else stage.folds for stage in STAGES}
-    expected = {(stage.name, fold) for stage in STAGES if stage.is_on(config) for fold in (folds[stage.name] or (None,))}
+    expected = {
+        (stage.name, fold) for stage in STAGES if stage.is_on(config) for fold in (folds[stage.name] or (None,))
+    }
     assert {(event.stage, event.fold) for event in summary.stages} == expected
     assert {event.kind for event in summary.stages} == {"done"}
 

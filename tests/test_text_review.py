@@ -217,7 +217,13 @@ def test_what_a_person_judged_is_never_asked_again(
     config = config_of(tmp_path / "shop")
     fingerprints = [es.outside(spark, config, storage, "describe")]
     for verdict, description in (("reject", ""), ("edit", "Mine.")):
-        row = {"key": "k000", "verdict": verdict, "reviewed_by": "Ada", "description": description}
+        row = {
+            "key": "k000",
+            "verdict": verdict,
+            "reviewed_by": "Ada",
+            "description": description,
+            "keywords": "metadata",
+        }
         import_reviews(storage, config, verdicts(tmp_path / "v.csv", row))
         fingerprints.append(es.outside(spark, config, storage, "describe"))
     assert len({str(each) for each in fingerprints}) == 3, "each verdict makes the stage's tables stale"

@@ -39,7 +39,7 @@ def pool(**ranks: int) -> Pool:
                 "attributes": attributes(kind=f"kind {name}, tool", maker="Acme"),
                 "vector": VECTORS[name],
             }
-            for name, rank in ranks.items()
+            for name, rank in reversed(ranks.items())  # they come in any order
         ]
     )
 
