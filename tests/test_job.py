@@ -45,7 +45,7 @@ def test_arguments_reach_the_pipeline(calls: Calls, tmp_path: Path) -> None:
     conf = tmp_path / "conf.yaml"
     conf.write_text("als:\n  rank: 8\n")
     argv = ["--config", str(conf), "--set", "als.alpha=2.5", "--set", "core.seed=7", "--purpose", "produce"]
-    assert job.run_job(("als", "publish"), [*argv, "--force", "--run-id", "r1"]) == 0
+    assert job.run_job(("als", "publish"), [*argv, "--force", "--continue", "--run-id", "r1"]) == 0
     (asked,) = calls.asked
     config = asked.pop("config")
     assert (config.als.rank, config.als.alpha, config.core.seed) == (8, 2.5, 7)
