@@ -118,5 +118,7 @@ def test_the_lock_is_given_back_after_an_error(spark: Any, config: Config) -> No
 
 def test_a_root_of_another_schema_version_is_refused(spark: Any, config: Config) -> None:
     held(spark, config, "another-host:1", 0.0, schema_version=t.SCHEMA_VERSION + 1)
-    with pytest.raises(StorageError, match=rf"have schema version {t.SCHEMA_VERSION + 1}, expected {t.SCHEMA_VERSION}\. Set tables\.root to a new folder"):
+    found, expected = t.SCHEMA_VERSION + 1, t.SCHEMA_VERSION
+    told = rf"have schema version {found}, expected {expected}\. Set tables\.root to a new folder"
+    with pytest.raises(StorageError, match=told):
         take(spark, config)
