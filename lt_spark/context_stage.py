@@ -14,13 +14,12 @@ from lt_spark.describe_stage import newest_pool
 from lt_spark.enrich import context as reading
 from lt_spark.enrich.gate import Gate
 from lt_spark.enrich.render import write_pool
-from lt_spark.enrich.waves import MAX_WAVES
+from lt_spark.enrich.waves import MAX_WAVES, MIN_FAILED, time_left
 from lt_spark.enrich.work import in_waves
 from lt_spark.frames.known import check_known, seen
 from lt_spark.frames.top_k import top_k
 from lt_spark.stages import Context
 
-_MIN_FAILED = 8
 _TAIL = ("tail", "cold")
 
 
@@ -117,14 +116,14 @@ def _read_in_waves(c: Context, rendered: DataFrame, settings: reading.ContextSet
             t.CONTEXT_STAGING, reading.read_histories(wave, settings, n_tasks, profile), stage_key=c.stage_key
         )
         before, n_failed = n_failed, _n_failed(c)
-        if n_failed - before == n_rows >= _MIN_FAILED:
+        if n_failed - before == n_rows >= MIN_FAILED:
             raise EngineError(
                 f"all {n_rows} readings of a wave failed: the engine does not answer. The reasons stand in "
                 "silver.context_staging (column reason). Mend it, and run the same command again: what is done is kept."
             )
         done += n_rows
-        left = (time.monotonic() - started) / max(done, 1) * (n_pending - done)
-        c.tell(f"{done:,} of {n_pending:,} histories, about {max(left, 0):,.0f} s left")
+        left = time_left(done, n_pending, started)
+        c.tell(f"{done:,} of {n_pending:,} histories, about {left:,.0f} s left")
 
 
 def _n_failed(c: Context) -> int:

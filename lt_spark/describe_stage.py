@@ -14,7 +14,7 @@ from lt_spark.core.runs import IN_PROGRESS
 from lt_spark.enrich import ask, render, work
 from lt_spark.enrich.budget import Budget
 from lt_spark.enrich.gate import Gate
-from lt_spark.enrich.waves import MAX_WAVES, Tally, wave_totals
+from lt_spark.enrich.waves import MAX_WAVES, Tally, time_left, wave_totals
 from lt_spark.prepare.sources import read_source
 from lt_spark.stages import Context
 
@@ -49,12 +49,12 @@ def describe(c: Context) -> None:
             section = c.config.describe
             budget = Budget.of(section, c.config.language_model.price_per_million_tokens, _TOKENS_PER_ITEM)
             budget.spend(*_spent_by_stopped_runs(c))
-            n_todo = n_pending if section.max_items is None else min(section.max_items - budget.items, n_pending)
-            n_todo = max(0, n_todo)
-            todo = pending if n_todo == n_pending else pending.orderBy("thinness").limit(n_todo)
-            size = max(section.wave_items, -(-n_todo // MAX_WAVES))
-            work.in_waves(todo, n_todo, size).write.mode("overwrite").partitionBy("wave").parquet(waves_folder)
-            _run_waves(c, settings, waves_folder, -(-n_todo // size), n_todo, budget, tally)
+            n_chosen = n_pending if section.max_items is None else min(section.max_items - budget.items, n_pending)
+            n_chosen = max(0, n_chosen)
+            chosen = pending if n_chosen == n_pending else pending.orderBy("thinness").limit(n_chosen)
+            size = max(section.wave_items, -(-n_chosen // MAX_WAVES))
+            work.in_waves(chosen, n_chosen, size).write.mode("overwrite").partitionBy("wave").parquet(waves_folder)
+            _run_waves(c, settings, waves_folder, -(-n_chosen // size), n_chosen, budget, tally)
         c.storage.delta(t.ITEM_ENRICHMENTS)  # there is a table, even where there was nothing to describe
         _mark_current(c, rendered)
     n_left = n_pending - int(tally.totals["items"] - tally.totals["status_failed"])
@@ -218,7 +218,7 @@ def _run_waves(
         budget.spend(int(totals["items"]), int(totals["prompt_tokens"] + totals["output_tokens"]))
         done = int(tally.totals["items"])
         if done:
-            left_s = (time.monotonic() - started) / done * (n_items - done)
+            left_s = time_left(done, n_items, started)
             c.tell(
                 f"{done:,} of {n_items:,} items, {tally.tokens_per_s:,.0f} tokens/s, "
                 f"{tally.accepted_share:.0%} accepted, about {left_s:,.0f} s left"

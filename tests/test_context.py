@@ -340,7 +340,7 @@ def test_a_dead_engine_stops_the_stage_at_its_wave(
 ) -> None:
     shutil.copytree(made, tmp_path / "shop", ignore=shutil.ignore_patterns("user_contexts", "context_staging"))
     shop = Shop(spark, server, tmp_path / "shop")
-    monkeypatch.setattr(cs, "_MIN_FAILED", 1)
+    monkeypatch.setattr(cs, "MIN_FAILED", 1)
 
     def die(text: str) -> None:
         server.answer = lambda text: None

@@ -207,22 +207,22 @@ def _status_fault(error: "APIStatusError", config: LanguageModelConfig) -> str:
     code = error.code if isinstance(error.code, str) else ""
     if status in (401, 403):
         found = "a key" if os.environ.get(config.api_key_variable) else "no such variable"
-        todo = (
+        mend = (
             f"it does not let this key in. Expected its key in the environment variable {config.api_key_variable} "
             f"(language_model.api_key_variable), on the driver and every executor; found here: {found}"
         )
     elif code in HOPELESS:
-        todo = HOPELESS[code]
+        mend = HOPELESS[code]
     elif status in NO_SUCH_ROUTE:
-        todo = (
+        mend = (
             f"it does not know the model '{config.model}', or has no chat there. Set language_model.model to a name "
             "that it serves, and language_model.base_url to the address before /chat/completions (mostly ending in /v1)"
         )
     elif 300 <= status < 400:
-        todo = "it leads elsewhere, and prompts do not follow. Set language_model.base_url to the server itself"
+        mend = "it leads elsewhere, and prompts do not follow. Set language_model.base_url to the server itself"
     else:
         return f"HTTP {status}"
-    raise ConfigError(f"language_model.base_url: the server at {where} answers HTTP {status}: {todo}.") from None
+    raise ConfigError(f"language_model.base_url: the server at {where} answers HTTP {status}: {mend}.") from None
 
 
 def _key(config: LanguageModelConfig) -> str:

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -150,7 +149,7 @@ class Asker:
             own = None if row["vector"] is None else np.asarray(row["vector"][:size], dtype=np.float32)
             near = None if row.get("near") is None else frozenset(row["near"])
             subject = Subject(row["title"], row["own_text"], own, near)
-            # those just before are the likeliest to be the same: rows lie by likeness of their prompts
+            # a bounded look back, so that the cost stays linear; word for word repeats are found over all waves later
             outcome = self.gate.check(text, subject, text_vector=vector, others=[*row["others"], *earlier[-_EARLIER:]])
             if text is not None and not outcome.failed:
                 earlier.append(text.description)
@@ -252,7 +251,7 @@ def ask(wave: DataFrame, settings: AskSettings, n_tasks: int, profile: Any = Non
                 rows = asker.rows(batch.slice(start, CHUNK).to_pylist())
                 yield pa.RecordBatch.from_pylist(rows, schema=arrow)
 
-    # dealt in turns of the order of keys: every task gets as many rows, whatever the shuffle did before
+    # dealt out in turns: every task gets as many rows, whatever the shuffle did before
     dealt = distinct.repartition(n_tasks)
     return dealt.mapInArrow(answer, ddl, profile=profile)
 
@@ -283,8 +282,3 @@ def _arrow_schema() -> pa.Schema:
         "array<string>": pa.list_(pa.string()),
     }
     return pa.schema([(column.name, kinds[column.type]) for column in ENRICHMENT_STAGING.columns])
-
-
-def time_left(done: int, total: int, started: float) -> float:
-    """Return the seconds left at the rate so far; 0 where nothing is done yet."""
-    return (time.monotonic() - started) / done * (total - done) if done else 0.0

@@ -1,5 +1,6 @@
 """What a wave of answers came to, and what the whole stage reports."""
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from lt_spark.enrich.gate import CHECK_NAMES
 _STATUSES = ("accepted", "fallback", "refused", "failed")
 MAX_WAVES = 200
 """A wave's MERGE reads the keys that are there: so many waves at most keep a stage's cost linear."""
-_MIN_FAILED = 8
+MIN_FAILED = 8
 """So many failures and nothing else are the engine's fault, not the items'."""
 
 
@@ -66,7 +67,7 @@ class Tally:
         self.load_seconds = max(self.load_seconds, wave.pop("load_seconds"))
         self.totals.update(wave)
         self.seconds += seconds
-        if wave["items"] == wave["status_failed"] >= _MIN_FAILED:
+        if wave["items"] == wave["status_failed"] >= MIN_FAILED:
             raise EngineError(
                 f"all {wave['items']:.0f} answers of a wave failed: the engine does not answer. The reasons stand in "
                 "silver.enrichment_staging (column reason). Mend it, and run the same command again: what is done is "
@@ -97,3 +98,8 @@ class Tally:
             "loads_in_a_worker": self.loads_in_a_worker,
             "load_seconds": self.load_seconds,
         }
+
+
+def time_left(done: int, total: int, started: float) -> float:
+    """Return the seconds left at the rate since ``started`` (monotonic); 0 where nothing is done yet."""
+    return (time.monotonic() - started) / done * (total - done) if done else 0.0

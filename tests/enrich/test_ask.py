@@ -11,9 +11,10 @@ import pytest
 from lt_spark.core.config_text import DescribeConfig, EmbedConfig, LanguageModelConfig, TextGateConfig
 from lt_spark.core.tables import ENRICHMENT_STAGING
 from lt_spark.engines.base import Answer, Decoding, Prompt
-from lt_spark.enrich.ask import Asker, AskSettings, _arrow_schema, storable, time_left
+from lt_spark.enrich.ask import Asker, AskSettings, _arrow_schema, storable
 from lt_spark.enrich.gate import Gate
 from lt_spark.enrich.render import ModelName, RenderSettings
+from lt_spark.enrich.waves import time_left
 from lt_spark.kernels.words import stems
 
 GOOD = " garden tool\nDescription: Digs holes for young trees."
