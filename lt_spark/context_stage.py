@@ -144,8 +144,20 @@ def _added(c: Context, scratch: str) -> DataFrame:
 
 
 def _tell_of(c: Context) -> None:
-    counts = {row["status"]: row["count"] for row in c.read(t.USER_CONTEXTS).groupBy("status").count().collect()}
+    contexts = c.read(t.USER_CONTEXTS)
+    tokens = F.sum("n_prompt_tokens").alias("prompt"), F.sum("n_output_tokens").alias("output")
+    by_status = contexts.groupBy("status").agg(F.count(F.lit(1)).alias("n"), *tokens).collect()
+    counts = {row["status"]: row["n"] for row in by_status}
     n_added = c.read(t.INTERACTIONS_AUGMENTED).where("is_augmented").count()
+    es.report(
+        c,
+        {f"status_{status}": float(counts.get(status, 0)) for status in ("accepted", "refused", "failed")}
+        | {
+            "prompt_tokens": float(sum(row["prompt"] for row in by_status)),
+            "output_tokens": float(sum(row["output"] for row in by_status)),
+            "pseudo_events": float(n_added),
+        },
+    )
     told = ", ".join(f"{n:,} {status}" for status, n in sorted(counts.items())) or "none"
     c.notes.append(f"context ({c.fold}): histories read: {told}; {n_added:,} pseudo-events")
     c.is_complete = not counts.get("failed")

@@ -41,9 +41,10 @@ def describe(c: Context) -> None:
     tally = Tally()
     with c.scratch("pool") as pool_folder, c.scratch("work") as work_folder, c.scratch("waves") as waves_folder:
         settings = ask_settings(c, pool_folder)
-        rendered = _rendered(c, settings.render, work_folder)
+        every = _rendered(c, settings.render, work_folder)
+        rendered = _with_title(every)
         pending = _pending(c, rendered)
-        n_pending = pending.count()
+        n_pending, n_untitled = pending.count(), every.count() - rendered.count()
         if n_pending:
             es.check_engine(c.config)
             section = c.config.describe
@@ -61,8 +62,10 @@ def describe(c: Context) -> None:
     c.is_complete = n_left <= 0
     c.rows[t.ITEM_ENRICHMENTS.full_name] = int(tally.totals["items"])
     if tally.totals["items"]:
-        _report(c, tally.measures() | {"left": float(n_left)})
+        es.report(c, tally.measures() | {"left": float(n_left), "without_title": float(n_untitled)})
         c.notes.append(_told(tally))
+    if n_untitled:
+        c.notes.append(f"describe: {n_untitled:,} items have no title that can be read: nothing is written of them")
     if n_left > 0:
         c.notes.append(
             f"describe: complete=false: {n_left:,} items are left, by the budget or because the engine failed on "
@@ -77,7 +80,7 @@ def estimate(c: Context) -> Estimate | None:
     """
     with c.scratch("pool") as pool_folder, c.scratch("work") as work_folder:
         settings = ask_settings(c, pool_folder)
-        pending = _pending(c, _rendered(c, settings.render, work_folder))
+        pending = _pending(c, _with_title(_rendered(c, settings.render, work_folder)))
         n_pending = pending.count()
         if not n_pending:
             return None
@@ -164,10 +167,13 @@ def _rendered(c: Context, settings: render.RenderSettings, folder: str) -> DataF
     )
     if settings.model.engine == "imported":
         items = items.join(_imported(c), "item_id")
-    # a title of nothing that can be read leaves nothing to describe
-    rendered = render.render(items, settings).where(F.length("title") > 0)
-    rendered.write.mode("overwrite").parquet(folder)
+    render.render(items, settings).write.mode("overwrite").parquet(folder)
     return c.spark.read.schema(render.RENDERED).parquet(folder)
+
+
+def _with_title(rendered: DataFrame) -> DataFrame:
+    """Return the items that can be described: a title of nothing that can be read leaves nothing to say."""
+    return rendered.where(F.length("title") > 0)
 
 
 def _imported(c: Context) -> DataFrame:
@@ -268,13 +274,6 @@ def _mark_current(c: Context, rendered: DataFrame) -> None:
         return
     merge = c.storage.delta(t.ITEM_ENRICHMENTS).alias("old").merge(wrong.alias("new"), "old.key = new.key")
     merge.whenMatchedUpdate(set={"is_current": "new.now"}).execute()
-
-
-def _report(c: Context, measures: dict[str, float]) -> None:
-    rows: list[tuple[object, ...]] = [
-        (c.storage.run_id, c.stage, c.fold or None, name, float(value)) for name, value in sorted(measures.items())
-    ]
-    c.storage.write(t.ENRICHMENT_REPORT, c.spark.createDataFrame(rows, t.ENRICHMENT_REPORT.schema))
 
 
 def _told(tally: Tally) -> str:

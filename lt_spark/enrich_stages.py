@@ -1,5 +1,6 @@
 """What the stages of the language model do with tables and waves; pipeline.py says when, enrich/ says how."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -267,3 +268,11 @@ def inference_slots(c: Context) -> tuple[int, Any]:
     section = c.config.language_model
     uses_gpu = section.engine == "transformers" and section.device != "cpu"
     return inference_tasks(c.spark, uses_gpu=uses_gpu, gpus_per_task=section.gpus_per_task)
+
+
+def report(c: Context, measures: Mapping[str, float]) -> None:
+    """Add what a stage did in this run to ``silver.enrichment_report``."""
+    rows: list[tuple[object, ...]] = [
+        (c.storage.run_id, c.stage, c.fold or None, name, float(value)) for name, value in sorted(measures.items())
+    ]
+    c.storage.write(t.ENRICHMENT_REPORT, c.spark.createDataFrame(rows, t.ENRICHMENT_REPORT.schema))

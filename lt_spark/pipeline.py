@@ -139,7 +139,7 @@ STAGES: tuple[Stage, ...] = (
         "context",
         "Let the language model read histories, and add tail items that they speak for",
         (t.INTERACTIONS_SPLIT, t.ITEMS, t.ITEM_SEGMENTS, t.ITEM_EMBEDDINGS, t.ITEM_EMBEDDINGS_ENRICHED),
-        (t.USER_CONTEXTS, t.CONTEXT_STAGING, t.INTERACTIONS_AUGMENTED),
+        (t.USER_CONTEXTS, t.CONTEXT_STAGING, t.INTERACTIONS_AUGMENTED, t.ENRICHMENT_REPORT),
         cs.context,
         "lt_spark.enrich.context",
         ("context", "language_model", "text_gate", "embed", "describe", "privacy"),

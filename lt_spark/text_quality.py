@@ -13,6 +13,7 @@ from lt_spark import enrich_stages as es
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError, DataError, nearest
+from lt_spark.core.runs import RunLock
 from lt_spark.core.storage import Storage
 from lt_spark.describe_stage import ask_settings, newest_pool
 from lt_spark.enrich import agreement, ask, render, work
@@ -78,6 +79,9 @@ def measure_quality(
             f"no item has all of {list(section.keyword_fields)} (describe.keyword_fields): expected items with what is "
             "to be hidden."
         )
+    if not storage.exists(t.PROMPT_EXAMPLES):
+        with RunLock(storage, config):
+            newest_pool(c)  # writes the pool's first version
     rows: list[dict[str, object]] = []
     for kind in kinds:
         rows += _measure(c, items, hidden, kind)

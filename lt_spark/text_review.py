@@ -4,7 +4,7 @@ import csv
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ COLUMNS = (
 VERDICTS = ("accept", "reject", "edit")
 _MAX_CHARS = 2_000
 _MAX_ERRORS_SHOWN = 8
+_MAX_ROWS = 100_000
+"""A person's work, read on the driver; above this it is another kind of file."""
 _NEEDED = ("key", "description", "keywords", "verdict", "reviewed_by")
 _DELIMITERS = ",;\t"
 """Spreadsheets of countries with a decimal comma write semicolons."""
@@ -173,11 +175,15 @@ def _read(file: Path) -> list[tuple[int, dict[str, str]]]:
             header = handle.readline()
             handle.seek(0)
             delimiter = max(_DELIMITERS, key=header.count)
-            names, *records = list(csv.reader(handle, delimiter=delimiter, strict=True)) or [[]]
+            reader = csv.reader(handle, delimiter=delimiter, strict=True)
+            names = next(reader, [])
+            records = list(islice(reader, _MAX_ROWS + 1))
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror or error}. Name the file with the verdicts.") from None
     except (UnicodeError, csv.Error) as error:
         raise DataError(f"{file} cannot be read as CSV in UTF-8: {error}. Save it as CSV UTF-8.") from None
+    if len(records) > _MAX_ROWS:
+        raise DataError(f"{file}: expected at most {_MAX_ROWS:,} verdicts, found more. Import it in several files.")
     missing = [name for name in _NEEDED if name not in names]
     if missing:
         raise DataError(f"{file}: expected the columns that `lt-spark review export` writes; {missing} missing.")

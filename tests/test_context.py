@@ -199,6 +199,9 @@ def test_the_shortest_histories_are_read_each_text_once(read: tuple[Shop, list[s
         "context (valid): histories read: 2 accepted, 2 refused"
     ]  # fmt: skip
     assert shop.storage.read(t.CONTEXT_STAGING).isEmpty(), "no history lies about"
+    report = {row["measure"]: row["value"] for row in shop.storage.read(t.ENRICHMENT_REPORT, "valid").collect()}
+    counts = {"status_accepted": 2, "status_refused": 2, "status_failed": 0, "prompt_tokens": 600, "output_tokens": 120}
+    assert report == counts | {"pseudo_events": len(shop.events("valid", True))}
 
 
 def test_no_id_no_time_and_no_future_in_a_prompt(read: tuple[Shop, list[str]]) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from lt_spark import enrich_stages as es
+from lt_spark import text_review
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError, DataError, RunLockedError, StorageError
@@ -289,6 +290,14 @@ def test_a_file_that_is_not_one_is_refused(spark: Any, made: Path, tmp_path: Pat
         import_reviews(storage_of(spark, made), config_of(made), file)
     with pytest.raises(DataError, match="none.csv cannot be read: No such file"):
         import_reviews(storage_of(spark, made), config_of(made), tmp_path / "none.csv")
+
+
+def test_a_file_of_more_rows_than_a_person_judges_is_refused(
+    spark: Any, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_review, "_MAX_ROWS", 2)
+    with pytest.raises(DataError, match="at most 2 verdicts"):
+        import_reviews(storage_of(spark, made), config_of(made), verdicts(tmp_path / "v.csv", GOOD, GOOD, GOOD))
 
 
 def test_a_file_as_spreadsheets_save_it(unlocked: None, storage: Storage, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,12 @@ from pyspark.sql import functions as F
 
 from lt_spark.core.config_text import EmbedConfig
 from lt_spark.core.tables import ENRICHMENT_STAGING
-from lt_spark.engines.base import Answer, Decoding, Engine, Prompt
+from lt_spark.engines.base import Answer, Engine, Prompt
 from lt_spark.engines.make import load_encoder, load_engine
 from lt_spark.engines.model_files import ModelInfo
 from lt_spark.enrich.gate import Gate, Judged, Subject
 from lt_spark.enrich.render import POOLS, RenderSettings
+from lt_spark.enrich.two_tries import ask_twice
 from lt_spark.kernels.answer_form import parse_answer, parse_plain
 from lt_spark.kernels.written import Written
 
@@ -77,72 +78,40 @@ class Asker:
         """
         render = self.settings.render
         known = [row["imported"] if row["imported"] is not None else row["known_answer"] for row in rows]
-        answers = [Answer(text or "") for text in known]
-        asked = [place for place, text in enumerate(known) if text is None]
-        engine, n_loads, load_s = self.get_engine() if asked else (None, 0, 0.0)
-        tries = [0] * len(rows)
-        if engine is not None:
-            self._ask(engine, rows, asked, render.decoding, answers, tries)
-        judged = self._judge(rows, answers)
-        first_failed = [outcome.failed for outcome in judged]
-        again = [place for place in asked if judged[place].failed and not answers[place].error]
-        if engine is not None and again and self.settings.is_retried:
-            second = replace(
-                render.decoding,
-                temperature=render.language_model.retry_temperature,
-                seed=render.seed + 1,
-            )
-            self._ask(engine, rows, again, second, answers, tries)
-            for place, outcome in zip(
-                again, self._judge([rows[p] for p in again], [answers[p] for p in again]), strict=True
-            ):
-                judged[place] = outcome
+        engine, n_loads, load_s = self.get_engine() if None in known else (None, 0, 0.0)
+        accepted: list[str] = []
+
+        def judge(places: Sequence[int], answers: Sequence[Answer]) -> list[Judged]:
+            return self._judge([rows[place] for place in places], answers, accepted)
+
+        retry_temperature = render.language_model.retry_temperature if self.settings.is_retried else None
+        prompts = [Prompt(row["shared"], row["own"], row["start"]) for row in rows]
+        tried = ask_twice(engine, prompts, known, judge, render.decoding, retry_temperature)
         worker = f"{socket.gethostname()}:{os.getpid()}"
         out = []
-        for place, row in enumerate(rows):
-            result = self._result(row, answers[place], judged[place], tries[place], engine)
+        for row, text, each in zip(rows, known, tried, strict=True):
+            result = self._result(row, each.answer, each.judged, each.n_tries, engine)
             result |= {
-                "is_asked": known[place] is None,
+                "is_asked": text is None,
                 "worker": worker,
                 "n_loads": n_loads,
                 "load_s": load_s,
-                "checks": list(first_failed[place]),
+                "checks": list(each.first_failed),
             }
             for item in row["items"]:
                 out.append(result | {name: item[name] for name in ("key", "item_idx", "content_hash")})
         return out
 
-    def _ask(
-        self,
-        engine: Engine,
-        rows: Sequence[Mapping[str, Any]],
-        places: Sequence[int],
-        decoding: Decoding,
-        answers: list[Answer],
-        tries: list[int],
-    ) -> None:
-        """Ask for the rows at ``places``; tokens and seconds add up over tries."""
-        asked = [Prompt(rows[p]["shared"], rows[p]["own"], rows[p]["start"]) for p in places]
-        for place, new in zip(places, engine.generate(asked, decoding), strict=True):
-            old = answers[place]
-            answers[place] = Answer(
-                # a second try that fails leaves the first answer to be told of
-                old.text if new.error and tries[place] else new.text,
-                old.n_prompt_tokens + new.n_prompt_tokens,
-                old.n_output_tokens + new.n_output_tokens,
-                old.seconds + new.seconds,
-                "" if tries[place] else new.error,
-            )
-            tries[place] += 1
-
-    def _judge(self, rows: Sequence[Mapping[str, Any]], answers: Sequence[Answer]) -> list[Judged]:
+    def _judge(
+        self, rows: Sequence[Mapping[str, Any]], answers: Sequence[Answer], accepted: list[str]
+    ) -> list[Judged]:
+        """Judge answers; descriptions that pass are added to ``accepted``, which later ones must differ from."""
         written = [self._parse(row, answer) for row, answer in zip(rows, answers, strict=True)]
         vectors: list[npt.NDArray[np.float32] | None] = [None] * len(rows)
         if self.encode is not None:
             encoded = self.encode([w.text if w is not None else "" for w in written])
             vectors = [vector if w is not None else None for vector, w in zip(encoded, written, strict=True)]
         judged = []
-        earlier: list[str] = []
         for row, text, vector in zip(rows, written, vectors, strict=True):
             # of vectors joined with ones that the user brought the first part is the text's
             size = None if vector is None else vector.shape[0]
@@ -150,9 +119,9 @@ class Asker:
             near = None if row.get("near") is None else frozenset(row["near"])
             subject = Subject(row["title"], row["own_text"], own, near)
             # a bounded look back, so that the cost stays linear; word for word repeats are found over all waves later
-            outcome = self.gate.check(text, subject, text_vector=vector, others=[*row["others"], *earlier[-_EARLIER:]])
+            outcome = self.gate.check(text, subject, text_vector=vector, others=[*row["others"], *accepted[-_EARLIER:]])
             if text is not None and not outcome.failed:
-                earlier.append(text.description)
+                accepted.append(text.description)
             judged.append(outcome)
         return judged
 

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,7 @@ from lt_spark.engines.model_files import ModelInfo
 from lt_spark.enrich import prompts
 from lt_spark.enrich.gate import Gate, Judged, Subject
 from lt_spark.enrich.render import POOLS, ModelName, hashed
+from lt_spark.enrich.two_tries import ask_twice
 from lt_spark.frames.known import histories
 from lt_spark.frames.spread import spread
 from lt_spark.kernels.answer_form import parse_answer
@@ -152,25 +153,17 @@ class Reader:
         """Read histories: rows of ``silver.context_staging`` for rendered rows, in their order."""
         engine, n_loads, _ = self.get_engine()
         settings = self.settings
-        asked = [Prompt(row["shared"], row["own"], row["start"]) for row in rows]
-        answers = engine.generate(asked, settings.decoding)
-        judged = [self._judge(row, answer) for row, answer in zip(rows, answers, strict=True)]
-        again = [place for place, (outcome, _) in enumerate(judged) if outcome.failed and not answers[place].error]
-        if again:
-            second = replace(
-                settings.decoding, temperature=settings.language_model.retry_temperature, seed=settings.seed + 1
-            )
-            for place, new in zip(again, engine.generate([asked[p] for p in again], second), strict=True):
-                old = answers[place]
-                text = old.text if new.error else new.text
-                answers[place] = Answer(
-                    text,
-                    old.n_prompt_tokens + new.n_prompt_tokens,
-                    old.n_output_tokens + new.n_output_tokens,
-                    old.seconds + new.seconds,
-                )
-                judged[place] = self._judge(rows[place], answers[place])
-        texts = [text if not outcome.failed else None for outcome, text in judged]
+
+        def judge(places: Sequence[int], answers: Sequence[Answer]) -> list[Judged]:
+            return [self._judge(rows[place], answer) for place, answer in zip(places, answers, strict=True)]
+
+        prompts_of_rows = [Prompt(row["shared"], row["own"], row["start"]) for row in rows]
+        retry_temperature = settings.language_model.retry_temperature
+        tried = ask_twice(engine, prompts_of_rows, [None] * len(rows), judge, settings.decoding, retry_temperature)
+        texts = [
+            each.judged.written.text if each.judged.written is not None and not each.judged.failed else None
+            for each in tried
+        ]
         vectors = self._vectors(texts)
         name, worker = settings.model, f"{socket.gethostname()}:{os.getpid()}"
         return [
@@ -178,12 +171,12 @@ class Reader:
                 "input_key": row["input_key"],
                 "context": text,
                 "vector": vector,
-                "status": "failed" if answer.error else "refused" if outcome.failed else "accepted",
-                "reason": answer.error or ", ".join(outcome.failed) or None,
+                "status": "failed" if each.answer.error else "refused" if each.judged.failed else "accepted",
+                "reason": each.answer.error or ", ".join(each.judged.failed) or None,
                 "n_titles": row["n_titles"],
-                "n_prompt_tokens": answer.n_prompt_tokens,
-                "n_output_tokens": answer.n_output_tokens,
-                "seconds": answer.seconds,
+                "n_prompt_tokens": each.answer.n_prompt_tokens,
+                "n_output_tokens": each.answer.n_output_tokens,
+                "seconds": each.answer.seconds,
                 "engine": name.engine,
                 "model": name.model,
                 "revision": name.revision,
@@ -191,13 +184,12 @@ class Reader:
                 "worker": worker,
                 "n_loads": n_loads,
             }
-            for row, answer, (outcome, _), text, vector in zip(rows, answers, judged, texts, vectors, strict=True)
+            for row, each, text, vector in zip(rows, tried, texts, vectors, strict=True)
         ]
 
-    def _judge(self, row: Mapping[str, Any], answer: Answer) -> tuple[Judged, str]:
+    def _judge(self, row: Mapping[str, Any], answer: Answer) -> Judged:
         written = None if answer.error else parse_answer(answer.text, row["start"])
-        outcome = self.gate.check(written, Subject("", row["own_text"]))
-        return outcome, outcome.written.text if outcome.written is not None else ""
+        return self.gate.check(written, Subject("", row["own_text"]))
 
     def _vectors(self, texts: Sequence[str | None]) -> list[list[float] | None]:
         if self.encode is None:

@@ -221,6 +221,12 @@ def test_the_same_text_as_the_row_before_or_an_example_is_refused() -> None:
     assert (third["status"], third["reason"]) == ("fallback", "same_text")
 
 
+def test_a_second_try_must_differ_from_what_the_first_round_accepted_too() -> None:
+    first, second = ask(Scripted(a=[GOOD], b=[SHORT, GOOD]), row("a"), row("b"))
+    assert first["status"] == "accepted"
+    assert (second["status"], second["checks"], second["reason"]) == ("fallback", ["length"], "same_text")
+
+
 def test_an_answer_far_from_its_item_is_refused() -> None:
     """The first numbers of the item's vector are the text's; the others the user brought."""
 
