@@ -102,9 +102,7 @@ class Asker:
                 out.append(result | {name: item[name] for name in ("key", "item_idx", "content_hash")})
         return out
 
-    def _judge(
-        self, rows: Sequence[Mapping[str, Any]], answers: Sequence[Answer], accepted: list[str]
-    ) -> list[Judged]:
+    def _judge(self, rows: Sequence[Mapping[str, Any]], answers: Sequence[Answer], accepted: list[str]) -> list[Judged]:
         """Judge answers; descriptions that pass are added to ``accepted``, which later ones must differ from."""
         written = [self._parse(row, answer) for row, answer in zip(rows, answers, strict=True)]
         vectors: list[npt.NDArray[np.float32] | None] = [None] * len(rows)
