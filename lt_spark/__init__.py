@@ -5,9 +5,9 @@ from typing import Any
 
 __version__ = "0.1.0"
 _LAZY = {
-    "run": "lt_spark.pipeline",
-    "plan": "lt_spark.pipeline",
-    "probe": "lt_spark.pipeline",
+    "run": "lt_spark.passes",
+    "plan": "lt_spark.passes",
+    "probe": "lt_spark.passes",
     "load_config": "lt_spark.core.config_files",
 }
 __all__ = ["__version__", "load_config", "plan", "probe", "run"]

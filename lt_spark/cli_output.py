@@ -17,7 +17,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from lt_spark.core.config import Config
     from lt_spark.describe_stage import Estimate
-    from lt_spark.pipeline import PlannedStage, RunSummary, StageEvent
+    from lt_spark.passes import PlannedStage, RunSummary, StageEvent
 
 BASELINE = "als_plain"
 MODEL_ORDER = ("popularity", BASELINE, "als", "neighbours", "blend")

@@ -20,7 +20,8 @@ from lt_spark.core.config_files import config_hash
 from lt_spark.core.runs import RunLock, code_version, done_stages, new_run_id, record_stage, stage_key
 from lt_spark.core.storage import Storage
 from lt_spark.measure import ledger
-from lt_spark.pipeline import ENRICHMENT, STAGES, StageEvent, StageTask, forgotten_fingerprint, run, stage_tasks
+from lt_spark.passes import StageEvent, StageTask, forgotten_fingerprint, run, stage_tasks
+from lt_spark.pipeline import ENRICHMENT, STAGES
 from lt_spark.rank.features import ALL_USERS
 from lt_spark.stages import BASELINE, BLEND, SETTING_SECTIONS, gate_k, newest_accepted
 

@@ -15,7 +15,7 @@ from lt_spark.core.storage import Storage
 from lt_spark.core.tables import TABLES
 
 if TYPE_CHECKING:
-    from lt_spark.pipeline import StageEvent
+    from lt_spark.passes import StageEvent
 
 DONE, OUR_MISTAKE, USER_MISTAKE = 0, 1, 2
 """Exit codes: done; something unforeseen; something that the message says how to mend."""

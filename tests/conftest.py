@@ -25,7 +25,7 @@ def shop(spark: Any, tmp_path_factory: Any) -> tuple[Any, Any, Any, Any]:
     """One whole, undisturbed run on the small shop: its session, configuration, storage and summary."""
     from lt_spark.core.config import Config
     from lt_spark.core.storage import Storage
-    from lt_spark.pipeline import run
+    from lt_spark.passes import run
     from tests.small_shop import write_shop
 
     config = Config.model_validate(write_shop(tmp_path_factory.mktemp("shop")))

@@ -8,7 +8,7 @@ import sys
 
 from lt_spark.core.config_files import load_config
 from lt_spark.core.session import start_session
-from lt_spark.pipeline import run
+from lt_spark.passes import run
 
 if __name__ == "__main__":
     config = load_config(sys.argv[1]).config

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.storage import Storage
-from lt_spark.pipeline import run
+from lt_spark.passes import run
 from tests.clusters import environment
 from tests.enrich_shop import write_enrich_shop
 from tests.fake_model import FakeModel
@@ -36,16 +36,18 @@ class Shop:
     """A copy of the prepared shop, the server it asks, and what stands in its tables."""
 
     def __init__(self, spark: Any, factory: Any, folder: Path, server: FakeModel | None = None) -> None:
-        source, settings = _prepared(spark, factory.getbasetemp() / "prepared")
-        shutil.copytree(source, folder)
-        moved = yaml.safe_dump(settings).replace(str(source), str(folder))
-        self.spark, self.folder, self.settings = spark, folder, yaml.safe_load(moved)
+        self._copy(spark, *_prepared(spark, factory.getbasetemp() / "prepared"), folder)
         if server is not None:
             self.server = server
             self.change("language_model", base_url=server.url)
             server.asked.clear()
             server.bodies.clear()
             server.headers.clear()
+
+    def _copy(self, spark: Any, source: Path, settings: dict[str, Any], folder: Path) -> None:
+        shutil.copytree(source, folder)  # times of change stay: they are part of the source's fingerprint
+        moved = yaml.safe_dump(settings).replace(str(source), str(folder))
+        self.spark, self.folder, self.settings = spark, folder, yaml.safe_load(moved)
 
     def change(self, section: str, **values: Any) -> None:
         self.settings[section] = self.settings.get(section, {}) | values

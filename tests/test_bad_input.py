@@ -13,7 +13,7 @@ from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.errors import DataError, LtSparkError, SourceError
 from lt_spark.core.storage import Storage
-from lt_spark.pipeline import run
+from lt_spark.passes import run
 from tests.small_shop import write_shop
 
 pytestmark = pytest.mark.spark

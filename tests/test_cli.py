@@ -16,7 +16,8 @@ from lt_spark import cli, cli_output
 from lt_spark.core import session, storage
 from lt_spark.core.errors import StorageError
 from lt_spark.core.tables import GOLD_RECOMMENDATIONS, ITEMS
-from lt_spark.pipeline import STAGES, PlannedStage, RunSummary, StageEvent
+from lt_spark.passes import PlannedStage, RunSummary, StageEvent
+from lt_spark.pipeline import STAGES
 
 CONF = "source:\n  interactions:\n    path: log.csv\ntables:\n  root: warehouse/mine\n"
 

@@ -17,7 +17,7 @@ from lt_spark.core.errors import DataError
 from lt_spark.describe_stage import Estimate
 from lt_spark.engines import fetch_model
 from lt_spark.engines.model_files import ModelInfo, write_manifest
-from lt_spark.pipeline import PlannedStage, RunSummary
+from lt_spark.passes import PlannedStage, RunSummary
 
 CONF = "source:\n  interactions:\n    path: log.csv\ntables:\n  root: warehouse/mine\n"
 QUALITY = {"examples": "nearest", "method": "keywords", "measure": "recall", "low": 0.7, "high": 0.9, "n": 40}

@@ -17,7 +17,7 @@ from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError, EngineError
 from lt_spark.core.storage import Storage
 from lt_spark.frames.known import known
-from lt_spark.pipeline import run
+from lt_spark.passes import run
 from lt_spark.stages import Context
 from tests.enrich_shop import encoder_folder, write_enrich_shop
 from tests.fake_model import MODEL, FakeModel, fake_model, sensible_answer, title_of

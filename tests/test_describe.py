@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
-from pyspark.sql import functions as F
 
 from lt_spark.core import tables as t
-from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError, DataError, EngineError
 from lt_spark.core.storage import Storage
-from lt_spark.pipeline import plan, probe, run
-from tests.enrich_shop import write_enrich_shop
+from lt_spark.passes import plan, probe
 from tests.fake_model import FakeModel, fake_model, sensible_answer, title_of
+from tests.prepared_shop import Shop as PreparedShop
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(900)]
 LAST = "describe"
@@ -28,31 +26,17 @@ def server() -> Iterator[FakeModel]:
         yield model
 
 
-@pytest.fixture(scope="module")
-def described(spark: Any, server: FakeModel, tmp_path_factory: Any) -> tuple[Path, dict[str, Any]]:
-    """A shop that was described once, by 47 questions or so: tests work on copies of its folder."""
-    folder = tmp_path_factory.mktemp("described")
-    settings = write_enrich_shop(folder, server.url)
-    run(spark, Config.model_validate(settings), purpose="evaluate", last=LAST)
-    return folder, settings
+class Shop(PreparedShop):
+    """A copy of a shop that was described once, and what its server is asked from now on."""
 
-
-class Shop:
-    """A copy of the described shop, and what its server is asked from now on."""
-
-    def __init__(self, spark: Any, server: FakeModel, folder: Path, settings: dict[str, Any]) -> None:
-        self.spark, self.server, self.folder, self.settings = spark, server, folder, settings
-        self.before = server.asked.copy()
-
-    @property
-    def config(self) -> Config:
-        return Config.model_validate(self.settings)
-
-    def change(self, section: str, **values: Any) -> None:
-        self.settings[section] = self.settings.get(section, {}) | values
+    def __init__(self, described: PreparedShop, folder: Path) -> None:
+        self._copy(described.spark, described.folder, described.settings, folder)
+        self.server = described.server
+        self.before = self.server.asked.copy()
 
     def run(self, **options: Any) -> Any:
-        return run(self.spark, self.config, **({"purpose": "evaluate", "last": LAST} | options))
+        """Run all stages up to describe, or those named."""
+        return super().run(**({"stages": None, "last": LAST} | options))
 
     def forget(self) -> None:
         """Take the texts away, as if nothing had been asked yet."""
@@ -62,29 +46,29 @@ class Shop:
     def asked(self) -> dict[str, int]:
         return dict(self.server.asked - self.before)
 
-    def rows(self, current: bool = True) -> list[dict[str, Any]]:
-        storage = Storage(self.spark, self.config)
-        rows = storage.read(t.ITEM_ENRICHMENTS).join(storage.read(t.ITEMS).select("item_idx", "title"), "item_idx")
-        found = [row.asDict() for row in rows.collect()]
-        return [row for row in found if row["is_current"]] if current else found
+    def titled_rows(self, current: bool = True) -> list[dict[str, Any]]:
+        items = Storage(self.spark, self.config).read(t.ITEMS).select("item_idx", "title").collect()
+        titles = {row["item_idx"]: row["title"] for row in items}
+        return [row | {"title": titles[row["item_idx"]]} for row in self.rows() if row["is_current"] or not current]
+
+
+@pytest.fixture(scope="module")
+def described(spark: Any, server: FakeModel, tmp_path_factory: Any) -> PreparedShop:
+    """A shop that was described once, by 47 questions or so: tests work on copies of it."""
+    shop = PreparedShop(spark, tmp_path_factory, tmp_path_factory.mktemp("described") / "shop", server)
+    shop.run()
+    return shop
 
 
 @pytest.fixture
-def shop(spark: Any, server: FakeModel, described: tuple[Path, dict[str, Any]], tmp_path: Path) -> Iterator[Shop]:
-    source, settings = described
-    folder = tmp_path / "shop"
-    shutil.copytree(source, folder)
-    moved = yaml.safe_load(yaml.safe_dump(settings).replace(str(source), str(folder)))
-    # the files are the same: their times of change are part of the source's fingerprint
-    yield Shop(spark, server, folder, moved)
+def shop(server: FakeModel, described: PreparedShop, tmp_path: Path) -> Iterator[Shop]:
+    yield Shop(described, tmp_path / "shop")
     server.answer, server.before = sensible_answer, lambda title: None
 
 
 def test_each_tail_and_cold_item_has_one_accepted_text(shop: Shop) -> None:
-    rows = shop.rows()
-    storage = Storage(shop.spark, shop.config)
-    tail = storage.read(t.ITEM_SEGMENTS, "valid").where(F.col("segment").isin("tail", "cold")).count()
-    assert len(rows) == tail > 30
+    rows = shop.titled_rows()
+    assert len(rows) == shop.n_tail() > 30
     assert len({row["key"] for row in rows}) == len(rows)
     assert {row["status"] for row in rows} == {"accepted"}
     one = rows[0]
@@ -92,29 +76,26 @@ def test_each_tail_and_cold_item_has_one_accepted_text(shop: Shop) -> None:
     told = {"engine": "openai", "model": "fake-1", "prompt_version": "ecommerce-1", "examples_version": 1}
     assert {name: one[name] for name in told} == told
     assert (one["n_tries"], one["n_prompt_tokens"], one["n_output_tokens"]) == (1, 100, 20)
-    assert storage.read(t.TEXT_VERDICT).count() if storage.exists(t.TEXT_VERDICT) else True
 
 
 def test_the_report_says_how_many_passed_each_check(shop: Shop) -> None:
-    report = {
-        row["measure"]: row["value"] for row in Storage(shop.spark, shop.config).read(t.ENRICHMENT_REPORT).collect()
-    }
-    n = len(shop.rows())
+    report = shop.report()
+    n = len(shop.titled_rows())
     assert report["asked"] == report["passed_form"] == report["passed_unsafe"] == report["status_accepted"] == n
     assert report["prompt_tokens"] == 100 * n
     assert report["loads_in_a_worker"] == 1
 
 
 def test_nothing_is_asked_twice(shop: Shop) -> None:
-    before = sorted(row["key"] for row in shop.rows(current=False))
+    before = sorted(row["key"] for row in shop.titled_rows(current=False))
     shop.run(force=True, stages=["describe"])
     assert shop.asked() == {}
-    assert sorted(row["key"] for row in shop.rows(current=False)) == before
+    assert sorted(row["key"] for row in shop.titled_rows(current=False)) == before
 
 
 @pytest.mark.slow
 def test_new_events_ask_nothing_again(shop: Shop) -> None:
-    described = {row["title"] for row in shop.rows()}
+    described = {row["title"] for row in shop.titled_rows()}
     with (shop.folder / "interactions.csv").open("a", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["u000", "00", 1_700_000_000 + n] for n in range(3)])
     shop.run()
@@ -129,17 +110,17 @@ def test_a_new_prompt_asks_again_and_the_old_rows_stay(shop: Shop) -> None:
     pack = yaml.safe_load((Path(lt_spark.enrich.__file__).parent / "packs" / "ecommerce.yaml").read_text("utf-8"))
     mine = shop.folder / "mine.yaml"
     mine.write_text(yaml.safe_dump(pack | {"name": "mine", "version": 2}), encoding="utf-8")
-    old = shop.rows()
+    old = shop.titled_rows()
     shop.change("describe", pack=str(mine))
     shop.run()
     assert sum(shop.asked().values()) == len(old)
-    assert {row["prompt_version"] for row in shop.rows()} == {"mine-2"}
-    assert len(shop.rows(current=False)) == 2 * len(old)
+    assert {row["prompt_version"] for row in shop.titled_rows()} == {"mine-2"}
+    assert len(shop.titled_rows(current=False)) == 2 * len(old)
     shop.change("describe", pack="ecommerce")
     shop.before = shop.server.asked.copy()
     shop.run()
     assert shop.asked() == {}, "what was done before is known"
-    assert {row["prompt_version"] for row in shop.rows()} == {"ecommerce-1"}
+    assert {row["prompt_version"] for row in shop.titled_rows()} == {"ecommerce-1"}
 
 
 @pytest.mark.slow
@@ -147,7 +128,7 @@ def test_a_stricter_gate_judges_again_and_asks_nothing(shop: Shop) -> None:
     shop.change("text_gate", max_chars=40)
     shop.run()
     assert shop.asked() == {}
-    rows = shop.rows()
+    rows = shop.titled_rows()
     assert {(row["status"], row["reason"]) for row in rows} == {("fallback", "length")}
     assert all(row["description"] and row["description"] != row["answer"] for row in rows)
 
@@ -161,7 +142,7 @@ def test_new_examples_ask_only_what_they_change(shop: Shop) -> None:
     shop.run()
     asked_without_renewal = sum(shop.asked().values())
     shop.run(renew_examples=True)
-    assert asked_without_renewal <= sum(shop.asked().values()) < len(shop.rows())
+    assert asked_without_renewal <= sum(shop.asked().values()) < len(shop.titled_rows())
     versions = Storage(shop.spark, shop.config).read(t.PROMPT_EXAMPLES).select("examples_version").distinct().collect()
     assert sorted(row["examples_version"] for row in versions) == [1, 2, 3]
 
@@ -175,18 +156,18 @@ def test_an_item_is_never_its_own_example(server: FakeModel, described: Any) -> 
 
 @pytest.mark.slow
 def test_a_budget_stops_and_continue_goes_on(spark: Any, server: FakeModel, shop: Shop) -> None:
-    n_all = len(shop.rows())
+    n_all = len(shop.titled_rows())
     shop.forget()
     shop.change("describe", max_items=20)
     summary = shop.run(force=True, stages=["describe"])
     assert [event.is_complete for event in summary.stages] == [False]
     assert any("complete=false" in note for note in summary.notes)
-    assert len(shop.rows()) == sum(shop.asked().values()) == 20
+    assert len(shop.titled_rows()) == sum(shop.asked().values()) == 20
     assert shop.run().stages[-1].kind == "up_to_date", "without --continue it stays as it is"
     (planned,) = [stage for stage in plan(spark, shop.config, purpose="evaluate", go_on=True) if stage.stage == LAST]
     assert planned.runs
     shop.run(go_on=True)
-    assert len(shop.rows()) == sum(shop.asked().values()) == 40
+    assert len(shop.titled_rows()) == sum(shop.asked().values()) == 40
     estimate = probe(spark, shop.config, plan(spark, shop.config, purpose="evaluate", go_on=True))
     assert estimate is not None
     assert (estimate.items, estimate.probed, estimate.tokens) == (n_all - 40, n_all - 40, 120 * (n_all - 40))
@@ -198,11 +179,11 @@ def test_what_the_engine_failed_on_is_asked_again(shop: Shop) -> None:
     victim = "Thing 40 «é»"
     shop.server.answer = lambda text: None if title_of(text) == victim else sensible_answer(text)
     summary = shop.run(force=True, stages=["describe"])
-    assert [row["title"] for row in shop.rows() if row["status"] == "failed"] == [victim]
+    assert [row["title"] for row in shop.titled_rows() if row["status"] == "failed"] == [victim]
     assert not summary.stages[-1].is_complete
     shop.server.answer = sensible_answer
     shop.run(go_on=True)
-    assert {row["status"] for row in shop.rows()} == {"accepted"}
+    assert {row["status"] for row in shop.titled_rows()} == {"accepted"}
 
 
 def test_an_engine_that_always_fails_stops_the_stage(shop: Shop) -> None:
@@ -216,7 +197,7 @@ def test_a_bad_answer_gets_one_more_try_then_the_fallback(shop: Shop) -> None:
     shop.forget()
     shop.server.answer = lambda text: " garden tool\nDescription: Buy it at https://example.com now and be happy."
     shop.run(force=True, stages=["describe"])
-    rows = shop.rows()
+    rows = shop.titled_rows()
     assert set(shop.asked().values()) == {2}
     assert {row["status"] for row in rows} == {"fallback"}
     assert all("contact" in row["reason"] and "example.com" not in row["description"] for row in rows)
@@ -229,7 +210,7 @@ def test_items_with_the_same_text_are_asked_once_and_untitled_ones_not(shop: Sho
         csv.writer(file).writerows([[f"twin{n}", "Blue enamel bucket", "garden tool, tool"] for n in range(3)])
         csv.writer(file).writerow(["untitled", "\u200b\u202e", "garden tool, tool"])
     summary = shop.run()
-    twins = [row for row in shop.rows() if row["title"] == "Blue enamel bucket"]
+    twins = [row for row in shop.titled_rows() if row["title"] == "Blue enamel bucket"]
     # each twin's examples are the two others and two more: the prompts are the same but for which twin is which
     assert len(twins) == 3
     assert len({row["key"] for row in twins}) == 3
@@ -274,7 +255,7 @@ def test_imported_texts_pass_the_same_gate(shop: Shop) -> None:
     shop.change("language_model", engine="imported", model="batch")
     shop.change("describe", imported_path=str(texts))
     shop.run()
-    rows = {row["title"].split()[1]: row for row in shop.rows()}
+    rows = {row["title"].split()[1]: row for row in shop.titled_rows()}
     assert set(rows) == {"61", "60", "40"}
     assert (rows["61"]["status"], rows["61"]["keywords"]) == ("accepted", ["garden tool", "tool"])
     assert (rows["60"]["status"], rows["60"]["description"]) == (

@@ -14,7 +14,7 @@ from lt_spark.core.config import Config, GateConfig
 from lt_spark.core.storage import Storage
 from lt_spark.measure.gate import Verdict
 from lt_spark.measure.ledger import Judged, choose, judge
-from lt_spark.pipeline import StageEvent, run
+from lt_spark.passes import StageEvent, run
 
 SHARED = ("clean", "split", "segment", "popularity", "tune_als", "als_plain", "neighbours")
 OF_VARIANT = ("rebalance", "als", "tune", "blend", "evaluate")

@@ -17,7 +17,8 @@ from pyspark.sql import functions as F
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.storage import Storage
-from lt_spark.pipeline import STAGES, run
+from lt_spark.passes import run
+from lt_spark.pipeline import STAGES
 from tests.small_shop import write_shop
 
 pytestmark = pytest.mark.spark

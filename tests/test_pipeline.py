@@ -14,7 +14,8 @@ from lt_spark.core.errors import ConfigError, RunLockedError
 from lt_spark.core.runs import RunLock
 from lt_spark.core.storage import Storage
 from lt_spark.experiments import forget_everywhere
-from lt_spark.pipeline import STAGES, chosen_stages, plan, run
+from lt_spark.passes import plan, run
+from lt_spark.pipeline import STAGES, chosen_stages
 from tests.small_shop import N_ITEMS, N_USERS, write_shop
 
 

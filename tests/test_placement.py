@@ -73,7 +73,7 @@ class Refuse:
         if name.split(".")[0] in BLOCKED:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Refuse())
-import lt_spark, lt_spark.cli, lt_spark.job
+import lt_spark, lt_spark.cli, lt_spark.job, lt_spark.passes
 from lt_spark.pipeline import STAGES
 for stage in STAGES:
     importlib.import_module(stage.module)
@@ -92,7 +92,7 @@ import sys
 import lt_spark.cli
 from lt_spark.core.config_files import load_config
 from lt_spark.core.session import start_session
-from lt_spark.pipeline import plan
+from lt_spark.passes import plan
 config = load_config(sys.argv[1]).config
 planned = plan(start_session(config, "plan"), config)
 print(sum(stage.runs for stage in planned if stage.stage in ("embed", "describe", "embed_enriched")))

@@ -8,7 +8,7 @@ import pytest
 from lt_spark.core import tables as t
 from lt_spark.core.config_files import load_config
 from lt_spark.core.storage import Storage
-from lt_spark.pipeline import run
+from lt_spark.passes import run
 
 ROOT = Path(__file__).parent.parent
 FLOORS = {  # NDCG@10 of all, and of the tail by segment_top20, on test

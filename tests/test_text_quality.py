@@ -231,7 +231,7 @@ def test_nothing_to_hide_is_told(spark: Any, server: FakeModel, tables: Path, tm
 @pytest.mark.spark
 @pytest.mark.slow
 def test_with_a_log_the_agreement_of_neighbours_is_told(spark: Any, server: FakeModel, tmp_path: Path) -> None:
-    from lt_spark.pipeline import run
+    from lt_spark.passes import run
     from tests.enrich_shop import write_enrich_shop
 
     given = write_enrich_shop(tmp_path, server.url)

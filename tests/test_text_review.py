@@ -349,7 +349,7 @@ def test_a_persons_word_outlives_a_new_prompt_and_reaches_the_vectors(spark: Any
     import yaml
 
     import lt_spark.enrich
-    from lt_spark.pipeline import run
+    from lt_spark.passes import run
 
     with fake_model() as server:
         settings = write_enrich_shop(tmp_path, server.url)

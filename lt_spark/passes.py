@@ -1,0 +1,410 @@
+"""Passes over the pipeline: what is up to date is skipped, the rest is done and recorded."""
+
+import inspect
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from pyspark.sql import Row, SparkSession
+from pyspark.sql import functions as F
+
+from lt_spark import describe_stage as ds
+from lt_spark import enrich_stages as es
+from lt_spark import stages as s
+from lt_spark.core import tables as t
+from lt_spark.core.config import Config
+from lt_spark.core.runs import (
+    IN_PROGRESS,
+    RunLock,
+    code_version,
+    done_stages,
+    new_run_id,
+    record_run,
+    record_stage,
+    stage_key,
+)
+from lt_spark.core.session import describe_job
+from lt_spark.core.storage import Storage, disk_errors
+from lt_spark.pipeline import EVALUATE, PRODUCE, STAGES, Purpose, Stage, chosen_stages, tables_read
+from lt_spark.prepare.sources import source_fingerprint
+
+
+@dataclass(frozen=True)
+class StageEvent:
+    """What happened to a stage of a fold."""
+
+    kind: Literal["start", "progress", "done", "up_to_date", "failed"]
+    stage: str
+    fold: str | None
+    index: int
+    total: int
+    seconds: float = 0.0
+    rows: dict[str, int] = field(default_factory=dict)
+    text: str = ""
+    """How far a stage is, for kind progress."""
+    is_complete: bool = True
+    """False: the stage was stopped by its budget."""
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """What a run would do with a stage of a fold, and why."""
+
+    stage: str
+    fold: str | None
+    runs: bool
+    reason: str
+    expected_seconds: float | None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did."""
+
+    run_id: str
+    purpose: str
+    seconds: float
+    stages: list[StageEvent]
+    tables: dict[str, str]
+    metrics: list[dict[str, object]]
+    verdict: str
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class StageTask:
+    """A stage in a fold ('' where it has none), its key by settings, code and inputs, and its newest done row."""
+
+    stage: Stage
+    fold: str
+    key: str
+    done: Row | None
+
+    goes_on: bool = False
+    """Whether it was stopped by its budget and is to go on, or reads what such a stage will write."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the newest done row has this key, and it is not to go on."""
+        return self.done is not None and self.done["stage_key"] == self.key and not self.goes_on
+
+
+def run(
+    spark: SparkSession,
+    config: Config,
+    *,
+    purpose: Purpose = "both",
+    stages: Sequence[str] | None = None,
+    first: str | None = None,
+    last: str | None = None,
+    force: bool = False,
+    go_on: bool = False,
+    renew_examples: bool = False,
+    run_id: str | None = None,
+    listener: Callable[[StageEvent], None] | None = None,
+) -> RunSummary:
+    """Run the pipeline: what is up to date is skipped, the rest is done and recorded.
+
+    Args:
+        spark: a session with Delta Lake.
+        config: the configuration, as ``load_config`` gives it.
+        purpose: evaluate (folds valid and test), produce (fold live), or both.
+        stages: only these stages.
+        first: start with this stage.
+        last: end with this stage.
+        force: do the chosen stages even where they are up to date.
+        go_on: go on with stages that their budget stopped, with a new budget.
+        renew_examples: make a new version of the pool of examples that the language model is shown.
+        run_id: id of an interrupted run to take over; a new one by default.
+        listener: called at each stage's start and end.
+
+    Returns:
+        What was done, where the tables are, and the test metrics.
+
+    Raises:
+        LtSparkError: where input, configuration or storage stand in the way; the message says what to do.
+    """
+    started = time.monotonic()
+    storage = Storage(spark, config, run_id or new_run_id())
+    config, notes = _with_accepted(storage, config, purpose)
+    tasks = stage_tasks(spark, config, storage, purpose, stages, first, last)
+    tasks = going_on(tasks, go_on=go_on, renew_examples=renew_examples)
+    tell = listener or (lambda event: None)
+    events: list[StageEvent] = []
+    if all(task.is_done for task in tasks) and not force:
+        for index, task in enumerate(tasks, start=1):
+            events.append(StageEvent("up_to_date", task.stage.name, task.fold or None, index, len(tasks)))
+            tell(events[-1])
+        notes.append("everything is up to date: nothing was done")
+        return _summary(storage, purpose, started, events, [], notes)
+    es.check_models(spark, config, {task.stage.name for task in tasks if force or not task.is_done})
+    with disk_errors(config), RunLock(storage, config):
+        for task in tasks:
+            # what reads the tables of a stage that goes on is stale from now on, killed or not
+            if task.goes_on and task.done is not None:
+                record_stage(storage, task.stage.name, task.fold, IN_PROGRESS, 0.0, {})
+        try:
+            for index, task in enumerate(tasks, start=1):
+                context = _context(spark, config, storage, task, renew_examples)
+                try:
+                    _do(context, task, index, len(tasks), force, lambda event: _note(event, events, tell))
+                finally:
+                    notes += context.notes
+        finally:
+            ended = zip(events, tasks, strict=False)
+            record_run(
+                storage,
+                [(e.stage, e.fold, e.kind.replace("_", " "), e.seconds, e.rows, task.key) for e, task in ended],
+            )
+    return _summary(storage, purpose, started, events, _test_metrics(storage), notes)
+
+
+def plan(
+    spark: SparkSession,
+    config: Config,
+    *,
+    purpose: Purpose = "both",
+    stages: Sequence[str] | None = None,
+    first: str | None = None,
+    last: str | None = None,
+    force: bool = False,
+    go_on: bool = False,
+    renew_examples: bool = False,
+) -> list[PlannedStage]:
+    """Return what :func:`run` would do with the same arguments: which stages run, and why. Writes nothing."""
+    storage = Storage(spark, config)
+    config, _ = _with_accepted(storage, config, purpose)
+    planned = []
+    tasks = stage_tasks(spark, config, storage, purpose, stages, first, last)
+    for task in going_on(tasks, go_on=go_on, renew_examples=renew_examples):
+        runs = force or not task.is_done
+        if not runs:
+            reason = "up to date"
+        elif task.done is None:
+            reason = "never done"
+        elif task.done["stage_key"] == IN_PROGRESS:
+            reason = "it was stopped half-way"
+        elif task.goes_on:
+            reason = "goes on, or reads what goes on"
+        else:
+            reason = "forced" if task.is_done else "its settings, code or inputs changed"
+        seconds = float(task.done["seconds"]) if task.done is not None else None
+        planned.append(PlannedStage(task.stage.name, task.fold or None, runs, reason, seconds if runs else 0.0))
+    return planned
+
+
+def probe(spark: SparkSession, config: Config, planned: Sequence[PlannedStage]) -> ds.Estimate | None:
+    """Return what describe would take if it ran as planned, by asking the model for 32 items. Writes no table.
+
+    None where it would not run, has nothing to ask, or what it reads is not made yet.
+    """
+    by_name = {stage.stage: stage for stage in planned if stage.fold in (None, "valid")}
+    due = [stage for stage in planned if stage.stage == "describe" and stage.runs]
+    first = ("clean", "embed", "split", "segment")
+    if not due or any(name in by_name and by_name[name].runs for name in first):
+        return None
+    storage = Storage(spark, config, new_run_id())
+    if not all(storage.exists(table) for table in (t.ITEMS, t.ITEM_EMBEDDINGS, t.ITEM_SEGMENTS)):
+        return None
+    now = datetime.now(UTC).replace(tzinfo=None)
+    return ds.estimate(s.Context(spark, config, storage, "describe", due[0].fold or "", now))
+
+
+def stage_tasks(
+    spark: SparkSession,
+    config: Config,
+    storage: Storage,
+    purpose: Purpose,
+    stages: Sequence[str] | None,
+    first: str | None,
+    last: str | None,
+) -> list[StageTask]:
+    """Return the tasks in order: stages without a fold, then fold by fold; keys come from settings, code and inputs."""
+    wanted = {stage.name for stage in chosen_stages(stages, first, last)}
+    es.check_config(config)
+    folds = {"evaluate": EVALUATE, "produce": PRODUCE, "both": (*EVALUATE, *PRODUCE)}[purpose]
+    done = done_stages(storage)
+    source = config.source
+    sources = [
+        source_fingerprint(spark, source.interactions),
+        source_fingerprint(spark, source.items, "items"),
+        forgotten_fingerprint(storage),
+    ]
+    keys: dict[tuple[str, str], str] = {}
+    tasks = []
+    for fold in ("", *t.FOLDS):
+        for stage in STAGES:
+            if (fold not in stage.folds) if fold else bool(stage.folds):
+                continue
+            inputs = [key for each in tables_read(stage, fold, config) if (key := _input_key(keys, *each))]
+            key = stage_key(
+                {
+                    "stage": stage.name,
+                    "fold": fold,
+                    "schema": t.SCHEMA_VERSION,
+                    "settings": [config.core.seed, *(getattr(config, name).model_dump() for name in stage.sections)],
+                    "code": [code_version(stage.module), inspect.getsource(stage.run)],
+                    "inputs": inputs,
+                    "sources": sources if stage.name == "clean" else es.outside(spark, config, storage, stage.name),
+                    "day": _day(config) if fold == "live" and "produce" in stage.sections else "",
+                }
+            )
+            keys[stage.name, fold] = key
+            is_due = (not fold or fold in folds) and stage.is_on(config)
+            if stage.once_a_run and fold != next((f for f in stage.folds if f in folds), ""):
+                is_due = False
+            if stage.name in wanted and is_due:
+                tasks.append(StageTask(stage, fold, key, done.get((stage.name, fold))))
+    return tasks
+
+
+def going_on(tasks: list[StageTask], *, go_on: bool, renew_examples: bool) -> list[StageTask]:
+    """Return the tasks, those marked that go on after a budget stopped them, and all that read what they will write.
+
+    Args:
+        tasks: in order.
+        go_on: whether stages that are not complete go on.
+        renew_examples: whether describe is done again for a new pool of examples.
+    """
+    changed: set[t.Table] = set()
+    marked = []
+    for task in tasks:
+        stopped = task.is_done and task.done is not None and task.done["is_complete"] is False
+        is_again = (go_on and stopped) or (renew_examples and task.stage.name == "describe")
+        reads = {*task.stage.reads, *task.stage.reads_live, *task.stage.reads_valid}
+        goes_on = is_again or bool(changed & reads)
+        if goes_on:
+            changed |= set(task.stage.writes)
+        marked.append(replace(task, goes_on=goes_on))
+    return marked
+
+
+def forgotten_fingerprint(storage: Storage) -> str:
+    """Return a hash of who asked to be forgotten, the same in every root; nothing where nobody did, or no table is."""
+    if not storage.exists(t.FORGOTTEN_USERS):
+        return ""
+    of_users = F.xxhash64("user_hash")
+    # two numbers
+    row = storage.read(t.FORGOTTEN_USERS).agg(F.count(of_users).alias("n"), F.bit_xor(of_users).alias("hash")).first()
+    return f"{row['n']} {row['hash']}" if row is not None and row["n"] else ""
+
+
+def _day(config: Config) -> str:
+    """Return today (UTC) where what may be recommended depends on it, else nothing."""
+    columns = config.source.items.columns
+    return f"{datetime.now(UTC):%Y-%m-%d}" if columns.available_from or columns.available_until else ""
+
+
+def _input_key(keys: dict[tuple[str, str], str], table: t.Table, fold: str) -> str | None:
+    writer = next(stage for stage in STAGES if table in stage.writes)
+    if not writer.folds:
+        return keys[writer.name, ""]
+    return keys.get((writer.name, fold)) or keys.get((writer.name, "valid"))
+
+
+def _note(event: StageEvent, events: list[StageEvent], tell: Callable[[StageEvent], None]) -> None:
+    if event.kind not in ("start", "progress"):
+        events.append(event)
+    tell(event)
+
+
+def _context(spark: SparkSession, config: Config, storage: Storage, task: StageTask, renew_examples: bool) -> s.Context:
+    now = datetime.now(UTC).replace(tzinfo=None)
+    return s.Context(spark, config, storage, task.stage.name, task.fold, now, task.key, renew_examples=renew_examples)
+
+
+def _do(
+    context: s.Context,
+    task: StageTask,
+    index: int,
+    total: int,
+    force: bool,
+    tell: Callable[[StageEvent], None],
+) -> None:
+    name, fold, storage = task.stage.name, task.fold or None, context.storage
+    if task.is_done and not force:
+        tell(StageEvent("up_to_date", name, fold, index, total))
+        return
+    tell(StageEvent("start", name, fold, index, total))
+    if task.done is not None and not task.goes_on:
+        # should this run be killed half-way, no conf may take the tables for those of the key that stands there now
+        record_stage(storage, name, task.fold, IN_PROGRESS, 0.0, {})
+    describe_job(context.spark, f"lt_spark {name}{f' ({fold})' if fold else ''}")
+    started = time.monotonic()
+    context.tell = lambda text: tell(
+        StageEvent("progress", name, fold, index, total, time.monotonic() - started, text=text)
+    )
+    try:
+        task.stage.run(context)
+    except Exception:
+        seconds = time.monotonic() - started
+        tell(StageEvent("failed", name, fold, index, total, seconds, context.rows))
+        raise
+    seconds = time.monotonic() - started
+    record_stage(storage, name, task.fold, task.key, seconds, context.rows, is_complete=context.is_complete)
+    tell(StageEvent("done", name, fold, index, total, seconds, context.rows, is_complete=context.is_complete))
+
+
+def _with_accepted(storage: Storage, config: Config, purpose: Purpose) -> tuple[Config, list[str]]:
+    """Return the configuration that produce uses: the sections of the newest accepted settings laid over it."""
+    if purpose != "produce":
+        return config, []
+    row = s.newest_accepted(storage)
+    if row is None:
+        return config, ["no accepted settings: run with --purpose evaluate first; the conf is used as it is"]
+    notes = []
+    age = datetime.now(UTC).replace(tzinfo=None) - row["decided_at"]
+    if age > timedelta(days=config.produce.max_age_days):
+        notes.append(
+            f"warning: the accepted settings are {age.days} days old, above produce.max_age_days "
+            f"({config.produce.max_age_days:g}): run with --purpose evaluate"
+        )
+    settings = json.loads(row["settings"])
+    accepted = {name: type(getattr(config, name)).model_validate(settings[name]) for name in settings}
+    changed = sorted(name for name, section in accepted.items() if section != getattr(config, name))
+    if changed:
+        notes.append(f"accepted settings of run {row['run_id']} stand in for the conf's: {', '.join(changed)}")
+    return config.model_copy(update=accepted), notes
+
+
+def _test_metrics(storage: Storage) -> list[dict[str, object]]:
+    if not storage.exists(t.METRICS):
+        return []
+    rows = storage.read(t.METRICS, "test").where(
+        (F.col("metric") == "ndcg") & F.col("segment").isin("all", "top20_tail")
+    )
+    # a row a model and segment
+    found = [row.asDict() for row in rows.collect()]
+    lengths = sorted({int(row["k"]) for row in found})
+    k = 10 if 10 in lengths else (lengths or [0])[0]
+    return [row for row in found if row["k"] == k]
+
+
+def _summary(
+    storage: Storage,
+    purpose: str,
+    started: float,
+    events: list[StageEvent],
+    metrics: list[dict[str, object]],
+    notes: list[str],
+) -> RunSummary:
+    written = [
+        table for stage in STAGES if any(event.stage == stage.name for event in events) for table in stage.writes
+    ]
+    verdict = ""
+    if metrics:
+        row = s.newest_accepted(storage)
+        verdict = f"{row['verdict']}: {row['reason']}" if row is not None else ""
+    return RunSummary(
+        run_id=storage.run_id,
+        purpose=purpose,
+        seconds=time.monotonic() - started,
+        stages=events,
+        tables={table.full_name: storage.location(table) for table in written},
+        metrics=metrics,
+        verdict=verdict,
+        notes=notes,
+    )
