@@ -196,8 +196,10 @@ def test_an_engine_that_always_fails_stops_the_stage(shop: Shop) -> None:
 def test_a_bad_answer_gets_one_more_try_then_the_fallback(shop: Shop) -> None:
     shop.forget()
     shop.server.answer = lambda text: " garden tool\nDescription: Buy it at https://example.com now and be happy."
+    shop.change("describe", max_items=16)
     shop.run(force=True, stages=["describe"])
     rows = shop.titled_rows()
+    assert len(rows) == len(shop.asked()) == 16
     assert set(shop.asked().values()) == {2}
     assert {row["status"] for row in rows} == {"fallback"}
     assert all("contact" in row["reason"] and "example.com" not in row["description"] for row in rows)

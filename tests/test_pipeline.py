@@ -23,7 +23,8 @@ def test_every_table_is_written_by_one_stage_before_it_is_read() -> None:
     written: list[t.Table] = []
     for stage in STAGES:
         assert set(stage.reads) <= set(written), stage.name
-        assert not set(stage.writes) & set(written), stage.name
+        # a report that grows by run may have rows of several stages
+        assert all(table.append for table in set(stage.writes) & set(written)), stage.name
         written += stage.writes
 
 
