@@ -210,14 +210,14 @@ def test_a_bad_answer_gets_one_more_try_then_the_fallback(shop: Shop) -> None:
 def test_items_with_the_same_text_are_asked_once_and_untitled_ones_not(shop: Shop) -> None:
     with (shop.folder / "items.csv").open("a", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([[f"twin{n}", "Blue enamel bucket", "garden tool, tool"] for n in range(3)])
-        csv.writer(file).writerow(["untitled", "\u200b\u202e", "garden tool, tool"])
+        csv.writer(file).writerows([["untitled", "", "tool"], ["unreadable", "\u200b\u202e", "tool"]])
     summary = shop.run()
     twins = [row for row in shop.titled_rows() if row["title"] == "Blue enamel bucket"]
     # each twin's examples are the two others and two more: the prompts are the same but for which twin is which
     assert len(twins) == 3
     assert len({row["key"] for row in twins}) == 3
     assert shop.asked() == {"Blue enamel bucket": len({row["input_key"] for row in twins})}
-    assert "describe: 1 items have no title that can be read: nothing is written of them" in summary.notes
+    assert "describe: 2 items have no title that can be read: nothing is written of them" in summary.notes
 
 
 def test_misspelt_fields_are_named(shop: Shop) -> None:

@@ -13,7 +13,7 @@ _NO_SEGMENT = "cold"
 def items_to_describe(
     items: DataFrame, segments: DataFrame, embeddings: DataFrame, section: DescribeConfig
 ) -> DataFrame:
-    """Return the items of the wanted segments that have a title.
+    """Return the items of the wanted segments.
 
     Args:
         items: ``silver.items``.
@@ -25,12 +25,10 @@ def items_to_describe(
         (item_idx, item_id, title, attributes, vector, content_hash, thinness): a row an item; the smaller ``thinness``
         is, the more a text has to add: items without a keyword field first, then short texts.
     """
-    wanted = (
-        items.join(segments.select("item_idx", "segment"), "item_idx", "left")
-        .where(F.coalesce("segment", F.lit(_NO_SEGMENT)).isin(*section.segments))
-        .where(F.length(F.trim("title")) > 0)
+    wanted = items.join(segments.select("item_idx", "segment"), "item_idx", "left").where(
+        F.coalesce("segment", F.lit(_NO_SEGMENT)).isin(*section.segments)
     )
-    n_chars = F.length("title") + F.coalesce(
+    n_chars = F.coalesce(F.length("title"), F.lit(0)) + F.coalesce(
         F.aggregate("attributes", F.lit(0), lambda total, a: total + F.coalesce(F.length(a["value"]), F.lit(0))),
         F.lit(0),
     )

@@ -35,7 +35,7 @@ def embeddings(frame: Frame, *filled: int, zeros: tuple[int, ...] = ()) -> Any:
     return frame(ITEM_EMBEDDINGS, [{"item_idx": idx, "vector": vector} for idx, vector in vectors])
 
 
-def test_tail_and_cold_items_with_a_title_the_thinnest_first(frame: Frame) -> None:
+def test_tail_and_cold_items_the_thinnest_first(frame: Frame) -> None:
     items = frame(
         ITEMS,
         [
@@ -44,18 +44,19 @@ def test_tail_and_cold_items_with_a_title_the_thinnest_first(frame: Frame) -> No
             item(3, "Tail", kind="tool", about=None),
             item(4, "Longer tail", kind=" "),
             item(5, "No segment"),
-            item(6, "  "),
-            item(7, None),
+            item(6, "Of the middle"),
+            item(7, None, kind="a tool"),
             item(8, "Cold", kind="tool"),
             item(9, "Tail") | {"attributes": None},
         ],
     )
-    of_fold = segments(frame, head=[1], tail=[2, 3, 4, 6, 7, 9], cold=[8])
+    of_fold = segments(frame, head=[1], mid=[6], tail=[2, 3, 4, 7, 9], cold=[8])
     found = work.items_to_describe(items, of_fold, embeddings(frame, 2, 3), SECTION).orderBy("thinness").collect()
     assert [row["item_idx"] for row in found] == [
         9,  # no keyword field, 4 characters
         5,  # none, 10; without a row in the segments it is cold
         4,  # a blank one, 11 + 1
+        7,  # has one; 6, and no title
         3,  # has one; 4 + 4, and null counts nothing
         8,  # has one; 4 + 4, the later item
         2,
