@@ -86,11 +86,13 @@ def test_killed_in_rebalance_then_run_again(shop: Any, tmp_path: Path) -> None:
 def test_killed_at_a_random_moment_then_run_again(shop: Any, tmp_path: Path, moment: int) -> None:
     spark, _, undisturbed, _ = shop
     draw = random.Random(20_000 + moment)
-    stage = draw.choice([stage.name for stage in STAGES])
     settings = write_shop(tmp_path)
-    killed_run(tmp_path, settings, stage, draw.uniform(0.0, 4.0))
     config = Config.model_validate(settings)
+    stage = draw.choice([stage.name for stage in STAGES if stage.is_on(config)])
+    killed_run(tmp_path, settings, stage, draw.uniform(0.0, 4.0))
     run(spark, config)
     disturbed = Storage(spark, config)
-    for table in _COMPARED:
+    compared = [table for table in _COMPARED if undisturbed.exists(table)]
+    assert len(compared) > 20
+    for table in compared:
         assert rows_of(disturbed, table) == rows_of(undisturbed, table), (stage, table.full_name)
