@@ -10,7 +10,7 @@ Judge = Callable[[Sequence[int], Sequence[Answer]], list[Judged]]
 """Judges answers: (rows that they belong to, as places from 0; the answers)."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tried:
     """What came of a row.
 
