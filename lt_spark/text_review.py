@@ -103,7 +103,7 @@ def import_reviews(storage: Storage, config: Config, file: Path) -> dict[str, in
     known = {}
     if judged:
         keys = storage.spark.createDataFrame([(row["key"],) for _, row in judged], "key string")
-        found = _enrichments(storage).join(keys.distinct(), "key").collect()  # as many as the file has rows
+        found = _enrichments(storage).join(keys.distinct(), "key").collect()  # at most _MAX_ROWS
         known = {row["key"]: row.asDict() for row in found}
     now = datetime.now(UTC)
     errors: list[str] = []
