@@ -149,7 +149,7 @@ def newest_pool(c: Context) -> tuple[DataFrame, int]:
         c.write(t.PROMPT_EXAMPLES, made)
     pool = c.read(t.PROMPT_EXAMPLES).where(F.col("examples_version") == version)
     pool = pool.join(embeddings.select("item_idx", "vector"), "item_idx")
-    if section.n_examples and c.config.language_model.engine != "imported" and pool.isEmpty():
+    if section.n_shown and c.config.language_model.engine != "imported" and pool.isEmpty():
         wanted = [*section.keyword_fields, *([section.description_field] if section.description_field else [])]
         named = c.read(t.ITEMS).select(F.explode("attributes.name").alias("name")).distinct().limit(20).collect()
         raise DataError(

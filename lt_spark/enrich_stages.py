@@ -45,7 +45,7 @@ def check_config(config: Config) -> None:
             "describe.enabled is true and embed.model is empty: expected a sentence encoder, which finds each item's "
             "examples and judges the texts. Get one with `lt-spark models fetch`, and set embed.model."
         )
-    needs_fields = describing.enabled and describing.n_examples > 0 and model.engine != "imported"
+    needs_fields = describing.enabled and describing.n_shown > 0 and model.engine != "imported"
     if needs_fields and not describing.keyword_fields:
         raise ConfigError(
             "describe.keyword_fields is empty: expected the attributes that say what an item is (such as category or "

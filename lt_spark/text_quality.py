@@ -21,9 +21,10 @@ from lt_spark.enrich import embed_enriched as enriching
 from lt_spark.enrich.prompts import KEYWORDS
 from lt_spark.enrich.render import item_text
 from lt_spark.frames.known import known
-from lt_spark.kernels.answer_form import parse_answer
+from lt_spark.kernels.answer_form import BOTH, parse_answer
 from lt_spark.kernels.overlap import Share, mean_share, precision, recall
 from lt_spark.kernels.words import stems
+from lt_spark.kernels.words import words as words_of
 from lt_spark.stages import Context
 
 _STAGE = "describe"
@@ -128,13 +129,13 @@ def _measure(c: Context, items: DataFrame, hidden: Sequence[str], kind: str) -> 
     told = Context(c.spark, config, c.storage, c.stage, c.fold, c.now)
     shown = F.filter("attributes", lambda a: ~a["name"].isin(*hidden))
     segments = c.storage.read_or_empty(t.ITEM_SEGMENTS, "valid")
-    if kind == "fixed":  # the examples of all show their own answers
-        items = items.join(_fixed_examples(told), "item_idx", "left_anti")
-    seen = items.drop("order").withColumn("attributes", shown)
     everywhere = segments.withColumn("segment", F.lit("tail"))
     with c.scratch("pool") as pool_folder, c.scratch("prompts") as prompts, c.scratch("answers") as answers:
         settings = ask_settings(told, pool_folder)
         settings = replace(settings, is_retried=False)
+        if kind == "fixed":  # the examples of all show their own answers
+            items = items.join(render.fixed_items(c.spark, settings.render), "item_idx", "left_anti")
+        seen = items.drop("order").withColumn("attributes", shown)
         wanted = section.model_copy(update={"segments": ("tail", "cold")})
         asked = work.items_to_describe(seen, everywhere, c.read(t.ITEM_EMBEDDINGS), wanted)
         render.render(asked, settings.render).write.mode("overwrite").parquet(prompts)
@@ -154,26 +155,9 @@ def _measure(c: Context, items: DataFrame, hidden: Sequence[str], kind: str) -> 
     return [{"examples": kind, **row} for row in rows]
 
 
-def _fixed_examples(c: Context) -> DataFrame:
-    return newest_pool(c)[0].where(F.col("pool_rank") <= c.config.describe.n_examples).select("item_idx")
-
-
 def _compare(rows: list[Row], config: Config, hidden: Sequence[str], start: str) -> list[dict[str, object]]:
     """Compare what was written with what was hidden, and with other ways to guess it."""
-    fields = set(config.describe.keyword_fields)
-    for row in rows:
-        item = item_text(row["title"], row["attributes"])
-        row["hidden"] = set(stems(" ".join(v for name, v in item.fields if name in fields)))
-        shown = [value for name, value in item.fields if name not in hidden]
-        row["visible"] = set(stems(" ".join([item.title, *shown])))
-        written = None if row["status"] == "failed" else parse_answer(row["answer"] or "", start)
-        row["written"] = set(stems(" ".join(written.keywords))) if written else set()
-        row["told"] = set(stems(written.description)) if written else set()
-        row["gated"] = set(stems(" ".join(row["keywords"] or ()))) if row["has_own_keywords"] else None
-        row["voted"] = set(stems(" ".join(row["fallback_keywords"] or ())))
-    asked = [row for row in rows if row["hidden"] - row["visible"]]
-    for row, other in zip(asked, [*asked[1:], *asked[:1]], strict=True):
-        row["others"] = other["written"]
+    asked = _with_sets(rows, config, hidden, start, stems)
     seed = config.core.seed
     accepted = [row for row in asked if row["gated"] is not None]
     methods: list[tuple[str, list[Row], Words]] = [
@@ -181,8 +165,9 @@ def _compare(rows: list[Row], config: Config, hidden: Sequence[str], start: str)
         ("keywords that the gate let pass", accepted, lambda row: row["gated"]),
         ("another item's keywords", asked, lambda row: row["others"]),
         ("vote of the five nearest titles", asked, lambda row: row["voted"]),
-        ("description", asked, lambda row: row["told"]),
     ]
+    if config.describe.ask_for == "both":
+        methods.append(("description", asked, lambda row: row["told"]))
     common = _common_words(asked)
     telling: Callable[[Share3], Share3] = lambda share: lambda said, truth, seen: share(said, truth, seen | common)  # noqa: E731
     out: list[dict[str, object]] = []
@@ -200,7 +185,33 @@ def _compare(rows: list[Row], config: Config, hidden: Sequence[str], start: str)
     out.append(_told("the gate", "share of keywords passed", passed))
     whole = mean_share(idx, [float(row["status"] == "accepted") for row in asked], seed)
     out.append(_told("the gate", "share accepted whole", whole))
+    _with_sets(rows, config, hidden, start, words_of)  # a plural is then another word
+    for method, chosen, words in methods:
+        out.append(_row(method, "recall of words as written", chosen, words, recall, seed))
+        out.append(_row(method, "precision of words as written", chosen, words, precision, seed))
     return out
+
+
+def _with_sets(
+    rows: list[Row], config: Config, hidden: Sequence[str], start: str, split: Callable[[str], list[str]]
+) -> list[Row]:
+    """Put the sets of words into the rows, and return those rows whose hidden words are not all to be seen."""
+    fields = set(config.describe.keyword_fields)
+    parts = BOTH if config.describe.ask_for == "both" else ("keywords",)
+    for row in rows:
+        item = item_text(row["title"], row["attributes"])
+        row["hidden"] = set(split(" ".join(v for name, v in item.fields if name in fields)))
+        shown = [value for name, value in item.fields if name not in hidden]
+        row["visible"] = set(split(" ".join([item.title, *shown])))
+        written = None if row["status"] == "failed" else parse_answer(row["answer"] or "", start, parts)
+        row["written"] = set(split(" ".join(written.keywords))) if written else set()
+        row["told"] = set(split(written.description)) if written else set()
+        row["gated"] = set(split(" ".join(row["keywords"] or ()))) if row["has_own_keywords"] else None
+        row["voted"] = set(split(" ".join(row["fallback_keywords"] or ())))
+    asked = [row for row in rows if row["hidden"] - row["visible"]]
+    for row, other in zip(asked, [*asked[1:], *asked[:1]], strict=True):
+        row["others"] = other["written"]
+    return asked
 
 
 def _common_words(rows: list[Row]) -> set[str]:

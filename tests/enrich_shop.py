@@ -36,7 +36,7 @@ def write_enrich_shop(folder: Path, url: str, **describe: Any) -> dict[str, Any]
     (folder / "items.csv").write_text(lines, encoding="utf-8", newline="")
     return settings | {
         "embed": {"model": encoder_folder()},
-        "language_model": {"engine": "openai", "model": MODEL, "base_url": url, "max_retries": 0, "timeout_s": 20.0},
+        "language_model": {"engine": "openai", "model": MODEL, "base_url": url, "max_retries": 0, "timeout_s": 60.0},
         "describe": {"enabled": True, "keyword_fields": ["kind"], "wave_items": 16} | describe,
         "text_gate": {"min_similarity": -1.0},
     }

@@ -55,7 +55,7 @@ def check_exact(shop: Shop, before: list[dict[str, Any]]) -> None:
     rows = {row["key"]: row for row in shop.rows()}
     items = [row["item_idx"] for row in shop.rows()]
     assert len(items) == len(set(items)) == len(rows) == shop.n_tail() > 40
-    assert {row["status"] for row in rows.values()} == {"accepted"}
+    assert {(row["status"], row["reason"]) for row in rows.values()} == {("accepted", None)}
     assert all(row["is_current"] for row in rows.values())
     for row in before:
         assert rows[row["key"]] == row

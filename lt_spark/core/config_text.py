@@ -44,7 +44,7 @@ class LanguageModelConfig(Section):
     max_new_tokens: int = Field(64, ge=1, le=4_096)
     """Most tokens of one answer."""
     max_prompt_tokens: int = Field(1_536, ge=64)
-    """A longer prompt loses its farthest examples."""
+    """A longer prompt is not read: its item is failed, with this reason."""
     temperature: float = Field(0.0, ge=0, le=2)
     """0: the likeliest token always."""
     retry_temperature: float = Field(0.7, ge=0, le=2)
@@ -115,9 +115,15 @@ class DescribeConfig(Section):
     separators: str = ",;|/>"
     """Characters that part the values of a keyword field; a blank: values that have none of the others."""
     examples: Literal["nearest", "fixed"] = "nearest"
-    """Each item's nearest items of the pool, or the pool's first for all."""
-    n_examples: int = Field(4, ge=0, le=16)
-    """Examples a prompt."""
+    """Each item's nearest items of the pool, or for all the same ones, which stand for the whole pool."""
+    n_examples: int | None = Field(None, ge=0, le=64)
+    """Examples a prompt; none set: 4 nearest ones, or 16 fixed ones."""
+    ask_for: Literal["both", "keywords"] = "both"
+    """Keywords and a description, or keywords alone: the description is then a sentence of the pack made of them."""
+    calibration: float = Field(0.5, ge=0, le=1)
+    """Fixed examples, engine ``transformers``: share of what is likely for any item that is taken off a keyword."""
+    presence_penalty: float = Field(2.0, ge=0, le=2)
+    """Fixed examples: taken off the score of a word that the answer has already."""
     pool_size: int = Field(20_000, ge=1)
     """Most items of the examples' pool."""
     wave_items: int = Field(512, ge=1)
@@ -137,6 +143,13 @@ class DescribeConfig(Section):
     """Column of the item in it."""
     imported_text: str = "text"
     """Column of the text, in the answer format of the prompts or plain."""
+
+    @property
+    def n_shown(self) -> int:
+        """Examples of a prompt."""
+        if self.n_examples is not None:
+            return self.n_examples
+        return 4 if self.examples == "nearest" else 16
 
 
 class TextGateConfig(Section):

@@ -34,12 +34,19 @@ class Decoding:
         temperature: 0: the likeliest token always.
         seed: of the draw, where the temperature is above 0.
         max_lines: an answer ends after so many lines (the line of ``Prompt.start`` is the first); 0: no such end.
+        presence_penalty: taken off the score of each word that the answer has already; 0: nothing is.
+        calibration: how much of what is likely for any item (the mean over ``others``) is taken off where a keyword of
+            the first line begins, from 0 to 1. An engine that is not shown the scores leaves it out.
+        others: prompts of other items, with the same beginning.
     """
 
     max_new_tokens: int = 64
     temperature: float = 0.0
     seed: int = 0
     max_lines: int = 0
+    presence_penalty: float = 0.0
+    calibration: float = 0.0
+    others: tuple[Prompt, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ class Writing:
     Attributes:
         place: its place among the batch's rows.
         tokens: what was written so far.
+        guessed: what may follow, read with the last token.
         is_going: whether more is to be written.
         n_read: tokens whose keys and values are held.
     """
@@ -62,12 +63,12 @@ class Writing:
         """Begin with the prompt's tokens."""
         self.place = place
         self.tokens: list[int] = []
+        self.guessed: list[int] = []
         self.is_going = True
         self.n_read = len(prompt) - 1
         self._decoding = decoding
         self._n_lines = 0
         self._draft = Draft(prompt)
-        self._guessed: list[int] = []
 
     def take(self, chosen: list[int], stops: set[int], n_newlines: dict[int, int]) -> int:
         """Take what the model chose after the last token and after each guess, as far as the guesses were right.
@@ -88,7 +89,7 @@ class Writing:
             if is_full or 0 < self._decoding.max_lines <= self._n_lines:
                 self.is_going = False
                 break
-            if at == len(self._guessed) or self._guessed[at] != token:
+            if at == len(self.guessed) or self.guessed[at] != token:
                 break
         self.tokens += new
         self._draft.add(new)
@@ -97,8 +98,8 @@ class Writing:
 
     def next(self, n_guesses: int) -> list[int]:
         """Return what is to be read next: the last token, and what may follow it."""
-        self._guessed = self._draft.guess(n_guesses) if self.is_going and n_guesses else []
-        return [self.tokens[-1] if self.tokens else 0, *self._guessed]
+        self.guessed = self._draft.guess(n_guesses) if self.is_going and n_guesses else []
+        return [self.tokens[-1] if self.tokens else 0, *self.guessed]
 
 
 def read_next(rows: list[Writing], n_guesses: int) -> list[list[int]]:

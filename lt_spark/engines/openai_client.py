@@ -161,6 +161,7 @@ def complete(client: "OpenAI", config: LanguageModelConfig, prompt: Prompt, deco
             max_tokens=decoding.max_new_tokens,
             temperature=decoding.temperature,
             seed=decoding.seed,
+            presence_penalty=decoding.presence_penalty or openai.omit,  # not every server knows it
         )
     except openai.APIError as error:
         fault(error, config)

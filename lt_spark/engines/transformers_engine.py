@@ -19,6 +19,7 @@ from lt_spark.engines.batches import batches, halving, n_reused
 from lt_spark.engines.drafts import N_GUESSES, Writing, read_next
 from lt_spark.engines.model_files import ModelInfo
 from lt_spark.engines.prefix import BatchCache, KeptBeginnings, KeysValues
+from lt_spark.engines.scores import Scores, log_of_mean
 
 COMPACT_BELOW = 0.75
 """A batch is made smaller once no more than this share of its rows is still being written."""
@@ -26,6 +27,8 @@ READ_TOKENS_CPU = 2_048
 """Prompt tokens read at once: more do not stay in a core's cache (64 prompts at once take 1.7 times as long)."""
 READ_TOKENS_CUDA = 16_384
 """The same on a GPU, where it only bounds memory."""
+OTHERS_AT_ONCE = 16
+"""Prompts of other items read at once."""
 KNOWN_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
@@ -125,6 +128,8 @@ class TransformersEngine:
         self._bos = self._first_token()
         self._stops, self._n_newlines = self._endings()
         self.beginnings = KeptBeginnings(self._keys_values)
+        self._scores = Scores(self._tokenizer)
+        self._usual: tuple[tuple[Prompt, ...], torch.Tensor] | None = None
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Answer]:
         """Answer each prompt; what fails is an answer with an error, and no fault of its neighbours.
@@ -151,10 +156,11 @@ class TransformersEngine:
             max_tokens=self.batch_tokens,
             sort=self.sort,
         )
+        usual = self._usual_tokens(decoding) if left else None
         for part in parts:
             written = halving(
                 [rows[at] for at in part],
-                lambda batch: self._timed(beginning, batch, decoding),
+                lambda batch: self._timed(beginning, batch, decoding, usual),
                 lambda _, name: _Written([], error=name),
                 _error_name,
             )
@@ -165,7 +171,7 @@ class TransformersEngine:
     def move(self, device: str) -> None:
         """Go on at another device of the same kind; what the old one held is given back."""
         self._model.to(torch.device(device))  # type: ignore[arg-type]
-        self.device, self.beginnings = device, KeptBeginnings(self._keys_values)
+        self.device, self.beginnings, self._usual = device, KeptBeginnings(self._keys_values), None
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
 
@@ -215,15 +221,40 @@ class TransformersEngine:
             text = "\n".join(text.split("\n")[: decoding.max_lines])
         return Answer(text, n_prompt, len(written.tokens), written.seconds, written.error)
 
-    def _timed(self, beginning: list[int], rows: list[_Row], decoding: Decoding) -> list[_Written]:
+    @torch.inference_mode()
+    def _usual_tokens(self, decoding: Decoding) -> torch.Tensor | None:
+        """Return how likely each token begins any item's answer, by the log of its mean over the others' prompts."""
+        if not decoding.calibration or not decoding.others:
+            return None
+        if self._usual is None or self._usual[0] != decoding.others:
+            tokens = self._encode([prompt.text for prompt in decoding.others])
+            tokens = [ids for ids in tokens if not self._refusal(len(ids))]
+            if not tokens:
+                return None
+            n_kept = self._n_kept(decoding.others, tokens)
+            rows = sorted((_Row(ids[n_kept:], 0) for ids in tokens), key=lambda row: len(row.tokens))
+            found = []
+            for start in range(0, len(rows), OTHERS_AT_ONCE):
+                some = rows[start : start + OTHERS_AT_ONCE]
+                ids, shown = self._padded(some, n_kept, n_kept + len(some[-1].tokens))
+                _, logits = self._read(tokens[0][:n_kept], ids, shown)
+                found.append(logits[:, -1].float().softmax(-1))
+            self._usual = decoding.others, log_of_mean(torch.cat(found))
+        return self._usual[1]
+
+    def _timed(
+        self, beginning: list[int], rows: list[_Row], decoding: Decoding, usual: torch.Tensor | None
+    ) -> list[_Written]:
         """Generate one batch and share its time among its rows."""
         began = time.perf_counter()
-        tokens = self._write(beginning, rows, decoding)
+        tokens = self._write(beginning, rows, decoding, usual)
         seconds = (time.perf_counter() - began) / len(rows)
         return [_Written(ids, seconds) for ids in tokens]
 
     @torch.inference_mode()
-    def _write(self, beginning: list[int], rows: list[_Row], decoding: Decoding) -> list[list[int]]:
+    def _write(
+        self, beginning: list[int], rows: list[_Row], decoding: Decoding, usual: torch.Tensor | None
+    ) -> list[list[int]]:
         """Generate one batch; each row's tokens, without the one that ends it."""
         n_new, n_kept = decoding.max_new_tokens, len(beginning)
         end = n_kept + max(len(row.tokens) for row in rows)  # places of the batch that are filled
@@ -234,11 +265,8 @@ class TransformersEngine:
         written = [Writing(at, [*beginning, *row.tokens], decoding) for at, row in enumerate(rows)]
         live = written  # the rows that the batch still holds
         for step in range(n_new):
-            if draws is None:
-                chosen = _chosen(logits).tolist()  # (rows, tokens read in the last step)
-            else:
-                drawn = draws[[row.place for row in live], step]
-                chosen = _chosen(logits[:, -1], decoding.temperature, drawn).unsqueeze(1).tolist()
+            drawn = None if draws is None else draws[[row.place for row in live], step]
+            chosen = self._next_tokens(logits, live, decoding, usual, drawn)
             n_true = [row.take(tokens, self._stops, self._n_newlines) for row, tokens in zip(live, chosen, strict=True)]
             if step:  # guesses that were wrong are never seen again
                 places = torch.arange(len(chosen[0]), device=self.device)
@@ -261,6 +289,28 @@ class TransformersEngine:
             next_ids = torch.tensor(read, device=self.device)
             logits = self._forward(next_ids, shown[:, :end], positions, cache, len(read[0]))
         return [row.tokens for row in written]
+
+    def _next_tokens(
+        self,
+        logits: torch.Tensor,
+        live: list[Writing],
+        decoding: Decoding,
+        usual: torch.Tensor | None,
+        drawn: torch.Tensor | None,
+    ) -> list[list[int]]:
+        """Return each row's next token, and those after its guesses: (rows, tokens read in the last step)."""
+        if decoding.presence_penalty:
+            self._scores.penalise(logits, live, decoding.presence_penalty)
+        if drawn is None:
+            chosen: list[list[int]] = _chosen(logits).tolist()
+        else:
+            chosen = _chosen(logits[:, -1], decoding.temperature, drawn).unsqueeze(1).tolist()
+        if usual is not None:
+            places, scores = self._scores.calibrated(logits, live, usual, decoding.calibration, self._n_newlines)
+            own = None if drawn is None else drawn[[row for row, _ in places]]
+            for (row, place), token in zip(places, _chosen(scores, decoding.temperature, own).tolist(), strict=True):
+                chosen[row][place] = token
+        return chosen
 
     def _n_places(self, decoding: Decoding) -> int:
         """Return the places of an answer in its batch: those of its tokens, and as many for wrong guesses."""

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,15 @@ from pyspark.sql import functions as F
 
 from lt_spark.core.config_text import EmbedConfig
 from lt_spark.core.tables import ENRICHMENT_STAGING
-from lt_spark.engines.base import Answer, Engine, Prompt
+from lt_spark.engines.base import Answer, Decoding, Engine, Prompt
 from lt_spark.engines.make import load_encoder, load_engine
 from lt_spark.engines.model_files import ModelInfo
+from lt_spark.enrich.fallback import sentence_of
 from lt_spark.enrich.gate import Gate, Judged, Subject
+from lt_spark.enrich.prompts import ItemText
 from lt_spark.enrich.render import POOLS, RenderSettings
 from lt_spark.enrich.two_tries import ask_twice
-from lt_spark.kernels.answer_form import parse_answer, parse_plain
+from lt_spark.kernels.answer_form import BOTH, parse_answer, parse_plain
 from lt_spark.kernels.written import Written
 
 CHUNK = 1_024
@@ -65,6 +67,8 @@ class Asker:
     encode: Encode | None
     get_engine: Callable[[], tuple[Engine, int, float]]
     """Loads the engine where it is first needed: (engine, loads so far in this process, seconds of loading)."""
+    decoding: Decoding
+    """How the first answer is drawn."""
 
     def rows(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Answer rows of one wave.
@@ -86,7 +90,7 @@ class Asker:
 
         retry_temperature = render.language_model.retry_temperature if self.settings.is_retried else None
         prompts = [Prompt(row["shared"], row["own"], row["start"]) for row in rows]
-        tried = ask_twice(engine, prompts, known, judge, render.decoding, retry_temperature)
+        tried = ask_twice(engine, prompts, known, judge, self.decoding, retry_temperature)
         worker = f"{socket.gethostname()}:{os.getpid()}"
         out = []
         for row, text, each in zip(rows, known, tried, strict=True):
@@ -118,16 +122,29 @@ class Asker:
             subject = Subject(row["title"], row["own_text"], own, near)
             # a bounded look back, so that the cost stays linear; word for word repeats are found over all waves later
             outcome = self.gate.check(text, subject, text_vector=vector, others=[*row["others"], *accepted[-_EARLIER:]])
-            if text is not None and not outcome.failed:
+            if text is not None and text.description and not outcome.failed:
                 accepted.append(text.description)
-            judged.append(outcome)
+            judged.append(self._with_sentence(row, outcome))
         return judged
 
     def _parse(self, row: Mapping[str, Any], answer: Answer) -> Written | None:
         if answer.error:
             return None
-        written = parse_answer(answer.text, row["start"])
+        written = parse_answer(answer.text, row["start"], self._parts(row))
         return written if written is not None or row["imported"] is None else parse_plain(answer.text)
+
+    def _parts(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        is_short = self.settings.render.describe.ask_for == "keywords" and row["imported"] is None
+        return ("keywords",) if is_short else BOTH
+
+    def _with_sentence(self, row: Mapping[str, Any], judged: Judged) -> Judged:
+        """Return the answer with a sentence of the pack where keywords alone were asked for: of those that it kept."""
+        if judged.written is None or self._parts(row) == BOTH:
+            return judged
+        keywords = judged.written.keywords
+        render = self.settings.render
+        sentence = sentence_of(render.pack, render.describe, ItemText(row["title"]), keywords)
+        return replace(judged, written=Written(keywords, sentence))
 
     def _result(
         self, row: Mapping[str, Any], answer: Answer, judged: Judged, n_tries: int, engine: Engine | None
@@ -226,7 +243,7 @@ def ask(wave: DataFrame, settings: AskSettings, n_tasks: int, profile: Any = Non
 def make_asker(settings: AskSettings) -> Asker:
     """Return what asks in this Python worker; models are loaded once a process, the language model at first need."""
     render = settings.render
-    vocabulary = POOLS.get(render.pool_folder, 0).vocabulary
+    pool = POOLS.get(render.pool_folder, 0)
     encode: Encode | None = None
     if settings.encoder_folder:
         encode = load_encoder(settings.embed, settings.encoder_folder).value.encode
@@ -235,7 +252,8 @@ def make_asker(settings: AskSettings) -> Asker:
         loaded = load_engine(render.language_model, settings.model_folder, settings.model_info)
         return loaded.value, loaded.n_loads, loaded.seconds
 
-    return Asker(settings, settings.gate.with_vocabulary(vocabulary), encode, get_engine)
+    gate = settings.gate.with_vocabulary(pool.vocabulary)
+    return Asker(settings, gate, encode, get_engine, render.calibrated(pool))
 
 
 def _arrow_schema() -> pa.Schema:

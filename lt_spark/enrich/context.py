@@ -61,7 +61,7 @@ class ContextSettings:
     def decoding(self) -> Decoding:
         """How the first answer is drawn."""
         section = self.language_model
-        return Decoding(section.max_new_tokens, section.temperature, self.seed, prompts.ANSWER_LINES)
+        return Decoding(section.max_new_tokens, section.temperature, self.seed, prompts.ANSWER_LINES["both"])
 
 
 def chosen_users(known_interactions: DataFrame, section: ContextConfig) -> DataFrame:

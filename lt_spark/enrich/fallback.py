@@ -57,9 +57,13 @@ def fallback(pack: Pack, section: DescribeConfig, item: ItemText, voted: Sequenc
     """
     candidates = dict.fromkeys((*own_keywords(section, item), *voted))
     keywords = tuple(word for word in candidates if _is_fit_keyword(word))[:MAX_KEYWORDS]
-    sentences = sentences_of(pack, section, item, keywords)
+    return Written(keywords, sentence_of(pack, section, item, keywords))
+
+
+def sentence_of(pack: Pack, section: DescribeConfig, item: ItemText, keywords: Sequence[str]) -> str:
+    """Return the pack's first sentence, filled, that the gate would not refuse for its form; "" where there is none."""
     title = clean_text(item.title, _MAX_CHARS)
-    return Written(keywords, next((sentence for sentence in sentences if _is_fit(sentence, title)), ""))
+    return next((each for each in sentences_of(pack, section, item, keywords) if _is_fit(each, title)), "")
 
 
 def _is_fit_keyword(keyword: str) -> bool:

@@ -36,6 +36,7 @@ class _PackFile(Section):
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     version: int = Field(ge=1)
     shared: str
+    shared_keywords: str | None = None
     title: str = Field(min_length=1)
     sentences: tuple[str, ...] = Field(min_length=1)
     context: ContextWords
@@ -56,6 +57,7 @@ class Pack:
     Attributes:
         version: name and number, such as ``video-1``.
         shared: how every prompt of an item begins.
+        shared_keywords: the same where keywords alone are asked for.
         title: label of an item's title.
         sentences: descriptions made of metadata, the first whose parts are there; parts in braces.
         context: the words of a prompt that reads a history.
@@ -63,6 +65,7 @@ class Pack:
 
     version: str
     shared: str
+    shared_keywords: str
     title: str
     sentences: tuple[str, ...]
     context: ContextWords
@@ -132,7 +135,8 @@ def _pack(text: str, where: str) -> Pack:
         read = _PackFile.model_validate(content)
     except ValidationError as error:
         raise ConfigError(_explain(error, where)) from None
-    return Pack(f"{read.name}-{read.version}", read.shared, read.title, read.sentences, read.context)
+    keywords = read.shared if read.shared_keywords is None else read.shared_keywords
+    return Pack(f"{read.name}-{read.version}", read.shared, keywords, read.title, read.sentences, read.context)
 
 
 def _explain(error: ValidationError, where: str) -> str:

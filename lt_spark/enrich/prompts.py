@@ -17,8 +17,8 @@ from lt_spark.kernels.hostile import clean_text
 from lt_spark.kernels.words import ALL_STOP_WORDS
 from lt_spark.kernels.written import Written
 
-ANSWER_LINES = 2
-"""Lines of an answer: keywords, description."""
+ANSWER_LINES = {"both": 2, "keywords": 1}
+"""Lines of an answer by what is asked for: keywords, description."""
 KEYWORDS = "Keywords"
 DESCRIPTION = "Description"
 """The labels of an answer's lines, the same in all packs: ``kernels.answer_form`` reads them."""
@@ -125,7 +125,13 @@ def sentences_of(pack: Pack, section: DescribeConfig, item: ItemText, keywords: 
     return [sentence.format_map(parts) for sentence in filled]
 
 
-def item_prompt(pack: Pack, section: DescribeConfig, item: ItemText, examples: Sequence[ItemText]) -> Prompt:
+def item_prompt(
+    pack: Pack,
+    section: DescribeConfig,
+    item: ItemText,
+    examples: Sequence[ItemText],
+    answers: Sequence[Written] | None = None,
+) -> Prompt:
     """Render the prompt of one item.
 
     Args:
@@ -133,18 +139,21 @@ def item_prompt(pack: Pack, section: DescribeConfig, item: ItemText, examples: S
         section: ``describe``.
         item: the item.
         examples: items with full metadata, the farthest first, the nearest last.
+        answers: the examples' answers; None: their own, by ``example_answer``.
 
     Returns:
         The prompt. Examples are blocks with a blank line after each, so that the first ones can be cut off. With
         ``examples: fixed`` they stand in ``shared``, else in ``own``.
     """
     shown = shown_fields(item, section)
+    if answers is None:
+        answers = [example_answer(pack, section, example) for example in examples]
     blocks = "".join(
-        f"{_item_lines(pack, example, shown)}{_answer_lines(example_answer(pack, section, example))}\n"
-        for example in examples
+        f"{_item_lines(pack, example, shown)}{_answer_lines(answer, section.ask_for)}\n"
+        for example, answer in zip(examples, answers, strict=True)
     )
     asked = _item_lines(pack, item, shown)
-    beginning = _paragraph(pack.shared)
+    beginning = _paragraph(pack.shared if section.ask_for == "both" else pack.shared_keywords)
     if section.examples == "fixed":
         return Prompt(beginning + blocks, asked, f"{KEYWORDS}:")
     return Prompt(beginning, blocks + asked, f"{KEYWORDS}:")
@@ -215,8 +224,9 @@ def _history_lines(words: ContextWords, titles: Sequence[str]) -> str:
     return "".join(f"{words.title}: {title}\n" for title in cleaned if title)
 
 
-def _answer_lines(written: Written) -> str:
-    return f"{KEYWORDS}: {', '.join(written.keywords)}\n{DESCRIPTION}: {written.description}\n"
+def _answer_lines(written: Written, ask_for: str = "both") -> str:
+    keywords = f"{KEYWORDS}: {', '.join(written.keywords)}\n"
+    return keywords if ask_for == "keywords" else f"{keywords}{DESCRIPTION}: {written.description}\n"
 
 
 def _label(name: str) -> str:

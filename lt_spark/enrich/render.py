@@ -3,30 +3,34 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 
 from lt_spark.core.config_text import DescribeConfig, LanguageModelConfig
 from lt_spark.engines.base import Decoding, Prompt
 from lt_spark.enrich import prompts
 from lt_spark.enrich.fallback import fallback, vote
+from lt_spark.enrich.fixed import FixedExamples, fixed_examples
 from lt_spark.enrich.prompts import ItemText
 from lt_spark.frames.shards import Keeper, read_shard, write_shards
 from lt_spark.frames.spread import spread
 from lt_spark.kernels import topk
 from lt_spark.kernels.hostile import clean_text
 from lt_spark.kernels.words import stem, words
+from lt_spark.kernels.written import Written
 
 N_VOTERS = 5
 """Nearest items whose keywords vote for a fallback."""
 N_NEAR = 20
 """Nearest items whose keywords an answer may use."""
+KEYWORD_TOKENS = 40
+"""Most tokens of an answer that has keywords alone."""
 _MAX_OWN_CHARS = 20_000
 _ATTRIBUTES = pa.list_(pa.struct([("name", pa.string()), ("value", pa.string())]))
 _POOL = pa.schema(
@@ -80,9 +84,23 @@ class RenderSettings:
 
     @cached_property
     def decoding(self) -> Decoding:
-        """How the first answer is drawn."""
-        section = self.language_model
-        return Decoding(section.max_new_tokens, section.temperature, self.seed, prompts.ANSWER_LINES)
+        """How the first answer is drawn; ``calibrated`` adds the pool's share."""
+        section, asked = self.language_model, self.describe
+        n_tokens = section.max_new_tokens
+        return Decoding(
+            n_tokens if asked.ask_for == "both" else min(n_tokens, KEYWORD_TOKENS),
+            section.temperature,
+            self.seed,
+            prompts.ANSWER_LINES[asked.ask_for],
+            presence_penalty=asked.presence_penalty if asked.examples == "fixed" else 0.0,
+        )
+
+    def calibrated(self, pool: "Pool") -> Decoding:
+        """Return how the first answer is drawn; with fixed examples calibrated where the engine shows its scores."""
+        asked = self.describe
+        if asked.examples != "fixed" or self.model.engine != "transformers" or not asked.calibration:
+            return self.decoding
+        return replace(self.decoding, calibration=asked.calibration, others=pool.fixed(self).others)
 
 
 class Pool:
@@ -97,6 +115,14 @@ class Pool:
         self.vectors: npt.NDArray[np.float32] = np.array([row["vector"] for row in ordered], dtype=np.float32).reshape(
             len(ordered), width
         )
+        self._fixed: tuple[RenderSettings, FixedExamples] | None = None
+
+    def fixed(self, settings: RenderSettings) -> FixedExamples:
+        """The examples that are the same for all; chosen once."""
+        if self._fixed is None or self._fixed[0] != settings:
+            chosen = fixed_examples(self.item_idx, self.items, self.vectors, settings.pack, settings.describe)
+            self._fixed = settings, chosen
+        return self._fixed[1]
 
     @cached_property
     def vocabulary(self) -> frozenset[str]:
@@ -167,6 +193,16 @@ def render(work: DataFrame, settings: RenderSettings) -> DataFrame:
     return spread(work.select(*columns), "item_idx").mapInArrow(rows, RENDERED)
 
 
+def fixed_items(spark: SparkSession, settings: RenderSettings) -> DataFrame:
+    """Return (item_idx) of the examples that are the same for all; chosen on an executor, where the pool is."""
+
+    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        chosen = POOLS.get(settings.pool_folder, 0).fixed(settings).item_idx if any(b.num_rows for b in batches) else ()
+        yield pa.RecordBatch.from_arrays([pa.array(chosen, pa.int32())], ["item_idx"])
+
+    return spark.range(1, numPartitions=1).mapInArrow(rows, "item_idx int")
+
+
 _RENDERED_ARROW = pa.schema(
     [
         ("item_idx", pa.int32()),
@@ -191,20 +227,22 @@ def render_rows(rows: Sequence[Mapping[str, Any]], pool: Pool, settings: RenderS
     """Return the rows of ``RENDERED`` for rows of the work."""
     section = settings.describe
     near = pool.nearest(
-        [row["item_idx"] for row in rows], [row["vector"] for row in rows], max(section.n_examples, N_NEAR)
+        [row["item_idx"] for row in rows], [row["vector"] for row in rows], max(section.n_shown, N_NEAR)
     )
-    first = pool.items[: section.n_examples]
+    fixed = pool.fixed(settings) if section.examples == "fixed" else None
+    decoding = settings.calibrated(pool)
     rendered = []
     for row, neighbours in zip(rows, near, strict=True):
         item = item_text(row["title"], row["attributes"])
-        if section.examples == "fixed":
-            examples = first
+        if fixed is None:
+            examples: Sequence[ItemText] = [example for _, example in reversed(neighbours[: section.n_shown])]
+            answers: Sequence[Written] = [prompts.example_answer(settings.pack, section, each) for each in examples]
         else:
-            examples = [example for _, example in reversed(neighbours[: section.n_examples])]
-        prompt = prompts.item_prompt(settings.pack, section, item, examples)
+            examples, answers = fixed.items, fixed.answers
+        prompt = prompts.item_prompt(settings.pack, section, item, examples, answers)
         instead = fallback(settings.pack, section, item, vote(neighbours[:N_VOTERS], section))
         imported = row.get("imported")
-        input_key = _input_key(prompt, settings, imported)
+        input_key = _input_key(prompt, settings, decoding, imported)
         rendered.append(
             {
                 "item_idx": row["item_idx"],
@@ -217,7 +255,7 @@ def render_rows(rows: Sequence[Mapping[str, Any]], pool: Pool, settings: RenderS
                 "title": clean_text(item.title, _MAX_OWN_CHARS),
                 "own_text": clean_text(" \n ".join([item.title, *(v for _, v in item.fields)]), _MAX_OWN_CHARS),
                 "vector": row["vector"],
-                "others": [prompts.example_answer(settings.pack, section, e).description for e in examples],
+                "others": [answer.description for answer in answers],
                 "near": near_words([example for _, example in neighbours], settings),
                 "fallback_description": instead.description,
                 "fallback_keywords": list(instead.keywords),
@@ -236,10 +274,14 @@ def near_words(neighbours: Sequence[ItemText], settings: RenderSettings) -> list
     return sorted({stem(w) for keyword in called for w in words(keyword)})
 
 
-def _input_key(prompt: Prompt, settings: RenderSettings, imported: str | None) -> str:
+def _input_key(prompt: Prompt, settings: RenderSettings, drawn: Decoding, imported: str | None) -> str:
     """Return a hash of all that decides an answer: the model, how it draws, and the prompt, or the imported text."""
-    model, drawn = settings.model, settings.decoding
-    asked = [prompt.text, drawn.max_new_tokens, drawn.temperature, drawn.seed if drawn.temperature else 0]
+    model = settings.model
+    asked: list[Any] = [prompt.text, drawn.max_new_tokens, drawn.temperature, drawn.seed if drawn.temperature else 0]
+    if settings.describe.ask_for != "both":
+        asked.append(settings.describe.ask_for)
+    if drawn.presence_penalty or drawn.others:
+        asked += [drawn.presence_penalty, drawn.calibration, hashed([other.text for other in drawn.others])]
     return hashed(
         [model.engine, model.model, model.revision, settings.pack.version, asked if imported is None else imported]
     )

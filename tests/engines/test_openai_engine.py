@@ -74,8 +74,16 @@ def test_the_request_says_how_to_decode(server: MisbehavingServer) -> None:
     (body,) = server.bodies
     assert body["model"] == "small"
     assert (body["max_tokens"], body["temperature"], body["seed"]) == (20, 0.5, 9)
+    assert "presence_penalty" not in body, "not every server knows it"
     assert [message["role"] for message in body["messages"]] == ["system", "user"]
     assert "Keywords:" in body["messages"][1]["content"]
+
+
+def test_a_penalty_is_the_servers_and_what_it_cannot_do_is_left_out(server: MisbehavingServer) -> None:
+    decoding = Decoding(20, presence_penalty=1.5, calibration=0.5, others=(prompt("hang"),))
+    OpenAIEngine(config_of(server)).generate([prompt("ok")], decoding)
+    (body,) = server.bodies
+    assert body["presence_penalty"] == 1.5
 
 
 def test_nothing_about_this_machine_is_told(server: MisbehavingServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,10 +63,10 @@ def row(own: str, **values: Any) -> dict[str, Any]:
     } | values
 
 
-def asker(engine: Scripted | None, encode: Any = None, **settings: Any) -> Asker:
+def asker(engine: Scripted | None, encode: Any = None, ask_for: str = "both", **settings: Any) -> Asker:
     gate = Gate(TextGateConfig(), frozenset(stems("garden tool")))
     rendering = RenderSettings(
-        DescribeConfig(keyword_fields=("kind",)),
+        DescribeConfig(keyword_fields=("kind",), ask_for=ask_for),  # type: ignore[arg-type]
         LanguageModelConfig(max_new_tokens=32, retry_temperature=0.9),
         "gate",
         ModelName("transformers", "toy", "r1"),
@@ -80,7 +80,7 @@ def asker(engine: Scripted | None, encode: Any = None, **settings: Any) -> Asker
             raise AssertionError("the engine was loaded")
         return engine, 1, 2.5
 
-    return Asker(asking, gate, encode, get_engine)
+    return Asker(asking, gate, encode, get_engine, rendering.decoding)
 
 
 def ask(engine: Scripted | None, *rows: dict[str, Any], **settings: Any) -> list[dict[str, Any]]:
@@ -192,6 +192,19 @@ def test_an_imported_text_is_judged_plain_or_in_the_form() -> None:
     assert (plain["status"], plain["description"]) == ("accepted", "Digs holes for young trees.")
     assert (plain["keywords"], plain["has_own_keywords"], plain["is_asked"]) == ([], False, False)
     assert formed["keywords"] == ["garden tool"]
+
+
+def test_keywords_alone_get_a_sentence_of_those_that_the_gate_left() -> None:
+    """The second keyword is none of the catalogue's: it must not come back through the sentence."""
+    engine = Scripted(a=[" garden tool, gizmo"], b=[TALK.replace(" ", ""), " garden tool"], c=[f"Keywords:{SHORT}"])
+    given = asker(engine, ask_for="keywords")
+    first, second, imported = given.rows([row("a"), row("b"), row("c", imported="Digs holes for young trees.")])
+    assert (first["status"], first["keywords"], first["has_own_keywords"]) == ("accepted", ["garden tool"], True)
+    assert first["description"] == "Spade 9 is a product in garden tool."
+    assert (second["status"], second["checks"], second["n_tries"]) == ("accepted", ["form", "keywords_known"], 2)
+    assert second["description"] == "Spade 9 is a product in garden tool."
+    assert imported["description"] == "Digs holes for young trees.", "what a user brings is taken whole"
+    assert [decoding.max_lines for _, decoding in engine.calls] == [1, 1]
 
 
 def test_items_that_share_an_input_share_its_answer() -> None:

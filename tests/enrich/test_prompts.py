@@ -1,4 +1,5 @@
 import pickle
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,33 @@ def test_fixed_examples_stand_in_what_all_prompts_share():
     assert one.shared == other.shared
     assert one.own == "Title: Foil Tape\nBrand: Scotch\n" and other.own == "Title: Glue\n"
     assert one.text == item_prompt(pack, SHOP, TAPE, [STAPLES, SCREWS]).text
+
+
+def test_keywords_alone_are_asked_for_in_a_shorter_form():
+    short = SHOP.model_copy(update={"ask_for": "keywords"})
+    prompt = item_prompt(
+        load_pack("ecommerce"), short, TAPE, [STAPLES], [Written(("staples", "collated fasteners"), "")]
+    )
+    assert prompt.shared == "Each product of a shop, with its keywords.\n\n"
+    assert prompt.own == (
+        "Title: Sharpshooter Staples\nBrand: Stanley\nKeywords: staples, collated fasteners\n\n"
+        "Title: Foil Tape\nBrand: Scotch\n"
+    )
+
+
+@pytest.mark.parametrize("pack", PACKS)
+def test_each_pack_asks_for_keywords_alone_without_a_word_of_a_description(pack):
+    words = load_pack(pack)
+    assert words.shared_keywords.strip().endswith("with its keywords.")
+    assert words.shared.startswith(words.shared_keywords.strip().rstrip("."))
+
+
+def test_a_pack_of_ones_own_without_those_words_begins_as_always(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    words = yaml.safe_load((files("lt_spark.enrich") / "packs" / "ecommerce.yaml").read_text("utf-8"))
+    del words["shared_keywords"]
+    mine.write_text(yaml.safe_dump(words), "utf-8")
+    assert load_pack(str(mine)).shared_keywords == words["shared"]
 
 
 def test_examples_show_what_the_item_shows():

@@ -106,12 +106,54 @@ def test_the_nearest_example_stands_last_before_the_item() -> None:
     assert found["others"] == ["Thing a is a product in kind a and tool.", "Thing b is a product in kind b and tool."]
 
 
-def test_fixed_examples_are_the_pools_first_and_shared() -> None:
-    first = render_one(item(), settings(examples="fixed"), pool(c=1, e=2, a=3))
-    other = render_one(item(vector=[0.0, 1.0], title="Rake"), settings(examples="fixed"), pool(c=1, e=2, a=3))
-    assert titles(first["shared"]) == ["Thing c", "Thing e"]
+FIXED_VALUES = {"examples": "fixed", "ask_for": "keywords"}
+FIXED = settings(**FIXED_VALUES)
+
+
+def test_fixed_examples_stand_for_the_pool_and_are_shared() -> None:
+    first = render_one(item(), FIXED)
+    other = render_one(item(vector=[0.0, 1.0], title="Rake"), FIXED)
+    assert titles(first["shared"]) == ["Thing a", "Thing e"], "a is near to b, c and d"
     assert first["shared"] == other["shared"]
     assert titles(first["own"]) == ["Spade"]
+    assert "Keywords: kind a\n" in first["shared"], "all of the pool are called tool: that is not shown"
+
+
+def test_fixed_examples_are_calibrated_where_the_engine_shows_its_scores() -> None:
+    decoding = FIXED.calibrated(pool())
+    assert (decoding.max_new_tokens, decoding.max_lines) == (40, 1)
+    assert (decoding.presence_penalty, decoding.calibration) == (2.0, 0.5)
+    assert [titles(other.own) for other in decoding.others] == [["Thing b"], ["Thing c"], ["Thing d"]]
+    served = replace(FIXED, model=ModelName("openai", "toy", "r1")).calibrated(pool())
+    assert (served.presence_penalty, served.others) == (2.0, ())
+    nearest = SETTINGS.calibrated(pool())
+    assert (nearest.presence_penalty, nearest.others, nearest.max_new_tokens) == (0.0, (), 64)
+
+
+FIXED_CHANGES = {
+    "penalty": {"presence_penalty": 1.0},
+    "no penalty": {"presence_penalty": 0.0},
+    "calibration": {"calibration": 0.4},
+    "no calibration": {"calibration": 0.0},
+    "what is asked for": {"ask_for": "both"},
+    "number of examples": {"n_examples": 3},
+}
+
+
+@pytest.mark.parametrize("change", FIXED_CHANGES.values(), ids=FIXED_CHANGES)
+def test_what_changes_an_answer_by_fixed_examples_changes_its_key(change: dict[str, Any]) -> None:
+    assert render_one(item(), FIXED)["input_key"] != render_one(item(), settings(**FIXED_VALUES | change))["input_key"]
+
+
+def test_the_other_items_change_the_key_though_the_examples_are_the_same() -> None:
+    before, after = render_one(item(), FIXED), render_one(item(), FIXED, pool(a=1, b=2, d=3, e=4))
+    assert before["shared"] == after["shared"]
+    assert before["input_key"] != after["input_key"]
+
+
+@pytest.mark.parametrize("change", [{"presence_penalty": 0.0}, {"calibration": 0.0}])
+def test_what_is_for_fixed_examples_changes_no_key_of_the_nearest(change: dict[str, Any]) -> None:
+    assert render_one(item(), settings(**change))["input_key"] == render_one(item())["input_key"]
 
 
 def test_the_vote_of_the_five_nearest_is_the_fallback() -> None:
