@@ -43,7 +43,7 @@ class LanguageModelConfig(Section):
     """Whether the keys and values of what all prompts begin with are computed once."""
     max_new_tokens: int = Field(64, ge=1, le=4_096)
     """Most tokens of one answer."""
-    max_prompt_tokens: int = Field(1_536, ge=64)
+    max_prompt_tokens: int = Field(3_072, ge=64)
     """A longer prompt is not read: its item is failed, with this reason."""
     temperature: float = Field(0.0, ge=0, le=2)
     """0: the likeliest token always."""

@@ -42,7 +42,7 @@ class ModelSettings:
     max_batch: int = 64
     batch_tokens: int = 32_768
     reuse_prefix: bool = True
-    max_prompt_tokens: int = 1_536
+    max_prompt_tokens: int = 3_072
 
     @staticmethod
     def of(config: LanguageModelConfig, folder: str, info: ModelInfo) -> "ModelSettings":

@@ -73,7 +73,7 @@ class TransformersEngine:
         max_batch: int = 64,
         batch_tokens: int = 32_768,
         reuse_prefix: bool = True,
-        max_prompt_tokens: int = 1_536,
+        max_prompt_tokens: int = 3_072,
         sort: bool = True,
         draft: bool = True,
     ) -> None:

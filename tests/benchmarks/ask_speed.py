@@ -10,8 +10,10 @@ machine that others use too, the ratio of CPU times is the steadier one.
 - `spark` is the function of stage describe, on a DataFrame of rendered rows, written to Parquet in local[P]. `bare`
   is the engine alone on the same rows, dealt to P processes as Spark dealt them. Spark's wave judges the answers
   besides; what gate and encoder take is measured apart. No answer gets a second try.
-- `newcomer` is the UDF one would write first: the model loaded once, `generate` row by row, greedy. It knows no rule of
-  two lines; a second figure gives it one. It is measured on a few rows.
+- `newcomer` is the UDF one would write first: the model loaded once, `generate` row by row on the same prompts, greedy,
+  as many tokens at most. It knows no rule of lines; a second figure gives it one. It is measured on a few rows.
+- Nearest examples ask for keywords and a description; fixed ones for keywords alone (the short prompt), calibrated and
+  with the penalty, as the stage sets them. What is read of other items for that belongs to loading: once a process.
 """
 
 import argparse
@@ -34,6 +36,7 @@ from speed_crew import WARM_UP, Bare, Crew, Newcomer, Row, prompts_of
 from lt_spark.core.config import Config
 from lt_spark.core.config_text import DescribeConfig, EmbedConfig, LanguageModelConfig, TextGateConfig
 from lt_spark.core.session import start_session
+from lt_spark.engines.base import Decoding
 from lt_spark.engines.make import load_encoder
 from lt_spark.engines.model_files import describe_folder
 from lt_spark.enrich import render
@@ -83,6 +86,7 @@ def settings_of(arguments: argparse.Namespace, kind: str, pool_folder: str) -> A
         input_fields=arguments.fields,
         keyword_fields=arguments.keywords,
         description_field=arguments.description,
+        ask_for="both" if kind == "nearest" else "keywords",
     )
     info = describe_folder(arguments.model)
     name = render.ModelName("transformers", info.name, info.revision)
@@ -134,7 +138,9 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure_spark(crew: Crew, waves: Waves, rows: list[Row], repeats: int, say: Callable[..., None]) -> float:
+def measure_spark(
+    crew: Crew, waves: Waves, rows: list[Row], decoding: Decoding, repeats: int, say: Callable[..., None]
+) -> float:
     """Print Spark's wave against the bare engine; return the wave's seconds."""
     by_idx = {row["item_idx"]: row for row in rows}
     figures = defaultdict(list)
@@ -145,7 +151,7 @@ def measure_spark(crew: Crew, waves: Waves, rows: list[Row], repeats: int, say: 
             dealt[row["worker"]].append(row)
         parts = [[by_idx[row["item_idx"]] for row in part] for part in dealt.values()]
         parts += [[] for _ in range(waves.n - len(parts))]
-        bare_wall, bare_cpu, texts = crew.ask("generate", [(prompts_of(part), {}) for part in parts])
+        bare_wall, bare_cpu, texts = crew.ask("generate", [(prompts_of(part), {}, decoding) for part in parts])
         crew.ask("load_judge", [(waves.settings,)] * waves.n)
         judge_wall, judge_cpu, _ = crew.ask(
             "judge",
@@ -178,14 +184,20 @@ def measure_spark(crew: Crew, waves: Waves, rows: list[Row], repeats: int, say: 
 
 
 def measure_switches(
-    crew: Crew, rows: list[Row], n: int, repeats: int, say: Callable[..., None], each: dict[str, dict[str, Any]]
+    crew: Crew,
+    rows: list[Row],
+    decoding: Decoding,
+    repeats: int,
+    say: Callable[..., None],
+    each: dict[str, dict[str, Any]],
 ) -> tuple[float, float]:
     """Print what each switch is worth; return the bare engine's wall and CPU seconds."""
+    n = len(crew.workers)
     parts = [prompts_of(rows[at::n]) for at in range(n)]
     times: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for _ in range(repeats):
         for name, switches in each.items():
-            wall, cpu, answers = crew.ask("generate", [(part, switches) for part in parts])
+            wall, cpu, answers = crew.ask("generate", [(part, switches, decoding) for part in parts])
             times[name].append((wall, cpu))
             if name == "as set":
                 flat = [answer for part in answers for answer in part]
@@ -205,13 +217,17 @@ def measure_switches(
 
 
 def measure_newcomer(
-    crew: Crew, rows: list[Row], n_rows: int, ours: tuple[float, float], say: Callable[..., None]
+    crew: Crew, rows: list[Row], decoding: Decoding, n_rows: int, ours: tuple[float, float], say: Callable[..., None]
 ) -> None:
     """Print how many times as long the plain UDF takes."""
     n = len(crew.workers)
     parts = [prompts_of(rows[:n_rows][at::n]) for at in range(n)]
-    for is_two_lines, name in ((False, "ends at its end token or 64 tokens"), (True, "ends after two lines too")):
-        wall, cpu, answers = crew.ask("generate", [(part, is_two_lines) for part in parts])
+    n_tokens, n_lines = decoding.max_new_tokens, decoding.max_lines
+    for is_cut, name in (
+        (False, f"ends at its end token or {n_tokens} tokens"),
+        (True, f"ends after {n_lines} {'line' if n_lines == 1 else 'lines'} too"),
+    ):
+        wall, cpu, answers = crew.ask("generate", [(part, is_cut, decoding) for part in parts])
         done = sum(map(len, answers))
         written = sum(a.n_output_tokens for part in answers for a in part) / done
         ratios = [took / done * len(rows) / own for took, own in zip((wall, cpu), ours, strict=True)]
@@ -280,13 +296,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(f"\n## {kind} examples\n")
             own = [row | {"known_answer": None} for row in rows[kind]]
             switches = SWITCHES if "switches" in what else {"as set": {}}
-            ours = measure_switches(crew, own, n, arguments.repeats, say, switches)
+            decoding = settings[kind].render.calibrated(pool)
+            crew.ask("generate", [(prompts_of(own[:WARM_UP]), {}, decoding)] * n)
+            ours = measure_switches(crew, own, decoding, arguments.repeats, say, switches)
             if plain is not None:
-                measure_newcomer(plain, own, arguments.newcomer_rows, ours, say)
+                measure_newcomer(plain, own, decoding, arguments.newcomer_rows, ours, say)
             if "spark" in what:
                 folder = Path(scratch) / kind
                 folder.mkdir()
-                measure_spark(crew, Waves(own, settings[kind], folder, n), own, arguments.repeats, say)
+                measure_spark(crew, Waves(own, settings[kind], folder, n), own, decoding, arguments.repeats, say)
         for each in filter(None, (crew, plain)):
             each.end()
     return 0

@@ -29,14 +29,14 @@ class Bare:
         section = settings.render.language_model
         self.engine: Any = load_engine(section, settings.model_folder, settings.model_info).value
         self.load_s = time.perf_counter() - began
-        self.generate(WARM_ROWS, {})
+        self.generate(WARM_ROWS, {}, Decoding(max_lines=2))
 
-    def generate(self, prompts: Sequence[Prompt], switches: dict[str, Any]) -> list[Answer]:
+    def generate(self, prompts: Sequence[Prompt], switches: dict[str, Any], decoding: Decoding) -> list[Answer]:
         """Answer prompts with some switches set."""
         before = {name: getattr(self.engine, name) for name in switches}
         for name, value in switches.items():
             setattr(self.engine, name, value)
-        answers: list[Answer] = self.engine.generate(prompts, Decoding(max_lines=2))
+        answers: list[Answer] = self.engine.generate(prompts, decoding)
         for name, value in before.items():
             setattr(self.engine, name, value)
         return answers
@@ -69,10 +69,10 @@ class Newcomer:
         self.tokenizer = AutoTokenizer.from_pretrained(settings.model_folder)
         self.model = AutoModelForCausalLM.from_pretrained(settings.model_folder, dtype=getattr(torch, number_format))
         self.load_s = time.perf_counter() - began
-        self.generate(WARM_ROWS[:1], False)
+        self.generate(WARM_ROWS[:1], False, Decoding(max_lines=2))
 
-    def generate(self, prompts: Sequence[Prompt], is_two_lines: bool) -> list[Answer]:
-        """Answer row by row."""
+    def generate(self, prompts: Sequence[Prompt], is_cut: bool, decoding: Decoding) -> list[Answer]:
+        """Answer row by row, the likeliest token always; of the decoding it takes the lengths alone."""
         from transformers import StoppingCriteriaList
 
         answers = []
@@ -83,10 +83,12 @@ class Newcomer:
             def is_done(ids: Any, scores: Any, n: int = n, **kwargs: Any) -> Any:
                 import torch
 
-                return torch.tensor([self.tokenizer.decode(ids[0, n:]).count("\n") >= 2])
+                return torch.tensor([self.tokenizer.decode(ids[0, n:]).count("\n") >= decoding.max_lines])
 
-            stop = StoppingCriteriaList([is_done]) if is_two_lines else None  # type: ignore[list-item]
-            written = self.model.generate(**inputs, max_new_tokens=64, do_sample=False, stopping_criteria=stop)
+            stop = StoppingCriteriaList([is_done]) if is_cut else None  # type: ignore[list-item]
+            written = self.model.generate(
+                **inputs, max_new_tokens=decoding.max_new_tokens, do_sample=False, stopping_criteria=stop
+            )
             text = self.tokenizer.decode(written[0, n:], skip_special_tokens=True)
             answers.append(Answer(text, n, written.shape[1] - n))
         return answers
