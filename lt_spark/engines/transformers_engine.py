@@ -156,11 +156,10 @@ class TransformersEngine:
             max_tokens=self.batch_tokens,
             sort=self.sort,
         )
-        usual = self._usual_tokens(decoding) if left else None
         for part in parts:
             written = halving(
                 [rows[at] for at in part],
-                lambda batch: self._timed(beginning, batch, decoding, usual),
+                lambda batch: self._timed(beginning, batch, decoding),
                 lambda _, name: _Written([], error=name),
                 _error_name,
             )
@@ -221,41 +220,17 @@ class TransformersEngine:
             text = "\n".join(text.split("\n")[: decoding.max_lines])
         return Answer(text, n_prompt, len(written.tokens), written.seconds, written.error)
 
-    @torch.inference_mode()
-    def _usual_tokens(self, decoding: Decoding) -> torch.Tensor | None:
-        """Return how likely each token begins any item's answer, by the log of its mean over the others' prompts."""
-        if not decoding.calibration or not decoding.others:
-            return None
-        if self._usual is None or self._usual[0] != decoding.others:
-            tokens = self._encode([prompt.text for prompt in decoding.others])
-            tokens = [ids for ids in tokens if not self._refusal(len(ids))]
-            if not tokens:
-                return None
-            n_kept = self._n_kept(decoding.others, tokens)
-            rows = sorted((_Row(ids[n_kept:], 0) for ids in tokens), key=lambda row: len(row.tokens))
-            found = []
-            for start in range(0, len(rows), OTHERS_AT_ONCE):
-                some = rows[start : start + OTHERS_AT_ONCE]
-                ids, shown = self._padded(some, n_kept, n_kept + len(some[-1].tokens))
-                _, logits = self._read(tokens[0][:n_kept], ids, shown)
-                found.append(logits[:, -1].float().softmax(-1))
-            self._usual = decoding.others, log_of_mean(torch.cat(found))
-        return self._usual[1]
-
-    def _timed(
-        self, beginning: list[int], rows: list[_Row], decoding: Decoding, usual: torch.Tensor | None
-    ) -> list[_Written]:
+    def _timed(self, beginning: list[int], rows: list[_Row], decoding: Decoding) -> list[_Written]:
         """Generate one batch and share its time among its rows."""
         began = time.perf_counter()
-        tokens = self._write(beginning, rows, decoding, usual)
+        tokens = self._write(beginning, rows, decoding)
         seconds = (time.perf_counter() - began) / len(rows)
         return [_Written(ids, seconds) for ids in tokens]
 
     @torch.inference_mode()
-    def _write(
-        self, beginning: list[int], rows: list[_Row], decoding: Decoding, usual: torch.Tensor | None
-    ) -> list[list[int]]:
+    def _write(self, beginning: list[int], rows: list[_Row], decoding: Decoding) -> list[list[int]]:
         """Generate one batch; each row's tokens, without the one that ends it."""
+        usual = self._usual_tokens(decoding)
         n_new, n_kept = decoding.max_new_tokens, len(beginning)
         end = n_kept + max(len(row.tokens) for row in rows)  # places of the batch that are filled
         room = end + self._n_places(decoding)
@@ -289,6 +264,26 @@ class TransformersEngine:
             next_ids = torch.tensor(read, device=self.device)
             logits = self._forward(next_ids, shown[:, :end], positions, cache, len(read[0]))
         return [row.tokens for row in written]
+
+    def _usual_tokens(self, decoding: Decoding) -> torch.Tensor | None:
+        """Return how likely each token begins any item's answer, by the log of its mean over the others' prompts."""
+        if not decoding.calibration or not decoding.others:
+            return None
+        if self._usual is None or self._usual[0] != decoding.others:
+            tokens = self._encode([prompt.text for prompt in decoding.others])
+            tokens = [ids for ids in tokens if not self._refusal(len(ids))]
+            if not tokens:
+                return None
+            n_kept = self._n_kept(decoding.others, tokens)
+            rows = sorted((_Row(ids[n_kept:], 0) for ids in tokens), key=lambda row: len(row.tokens))
+            found = []
+            for start in range(0, len(rows), OTHERS_AT_ONCE):
+                some = rows[start : start + OTHERS_AT_ONCE]
+                ids, shown = self._padded(some, n_kept, n_kept + len(some[-1].tokens))
+                _, logits = self._read(tokens[0][:n_kept], ids, shown)
+                found.append(logits[:, -1].float().softmax(-1))
+            self._usual = decoding.others, log_of_mean(torch.cat(found))
+        return self._usual[1]
 
     def _next_tokens(
         self,

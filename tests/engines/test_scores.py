@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 prepare_process()
 
+from lt_spark.engines import transformers_engine  # noqa: E402
 from lt_spark.engines.scores import LEAST_LIKELY, log_of_mean  # noqa: E402
 from lt_spark.engines.transformers_engine import TransformersEngine  # noqa: E402
 
@@ -109,6 +110,23 @@ def test_other_prompts_that_are_too_long_are_left_out(make: Callable[..., Transf
     decoding = DECODINGS["calibration"]
     assert texts_of(engine, replace(decoding, others=(long, *OTHERS))) == texts_of(engine, decoding)
     assert texts_of(engine, replace(decoding, others=(long,))) == texts_of(engine, Decoding(16))
+
+
+def test_no_memory_for_the_others_halves_the_batch(
+    make: Callable[..., TransformersEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = texts_of(make(), DECODINGS["both"])
+    calls = []
+
+    def once_full(found: Any) -> Any:
+        calls.append(found)
+        if len(calls) == 1:
+            raise MemoryError
+        return log_of_mean(found)
+
+    monkeypatch.setattr(transformers_engine, "log_of_mean", once_full)
+    assert texts_of(make(), DECODINGS["both"]) == expected
+    assert len(calls) == 2
 
 
 def test_the_log_of_the_mean_is_never_below_its_floor() -> None:
