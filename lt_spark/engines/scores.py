@@ -48,21 +48,20 @@ class Scores:
         """Take the penalty off each token that its row has said before, in place.
 
         Args:
-            logits: scores of each row's next token, and of those after each of its guesses, (rows, places, vocabulary).
+            logits: scores of each row's next token, (rows, vocabulary).
             rows: what was written so far.
             penalty: what is taken off.
         """
         is_silent = self._kinds.is_silent
-        at: tuple[list[int], list[int], list[int]] = ([], [], [])
-        for number, row in enumerate(rows):
-            for place in range(logits.shape[1]):
-                said = {*row.tokens, *row.guessed[:place]}
-                tokens = [token for token in said if token < len(is_silent) and not is_silent[token]]
-                at[0].extend([number] * len(tokens))
-                at[1].extend([place] * len(tokens))
-                at[2].extend(tokens)
-        if at[0]:
-            logits[at] -= penalty
+        said = [
+            (number, token)
+            for number, row in enumerate(rows)
+            for token in set(row.tokens)
+            if token < len(is_silent) and not is_silent[token]
+        ]
+        if said:
+            numbers, tokens = zip(*said, strict=True)
+            logits[list(numbers), list(tokens)] -= penalty
 
     def calibrated(
         self,
@@ -75,7 +74,7 @@ class Scores:
         """Return where a keyword begins, and the calibrated scores there.
 
         Args:
-            logits: as for ``penalise``.
+            logits: scores of each row's next token, and of those after each of its guesses, (rows, places, vocabulary).
             rows: what was written so far.
             usual: log of the mean probability of each token as the first of an answer, by ``log_of_mean``.
             share: how much of it is taken off.

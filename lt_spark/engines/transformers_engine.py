@@ -255,9 +255,8 @@ class TransformersEngine:
                 shown, live = shown[kept], [row for row in live if row.is_going]
             n_left = n_new - min(len(row.tokens) for row in live if row.is_going)
             # each token that is left needs a place, however badly is guessed
-            read = read_next(
-                live, max(0, min(N_GUESSES, n_left - 1, room - end - n_left)) if self._drafts and draws is None else 0
-            )
+            n_guesses = min(N_GUESSES, n_left - 1, room - end - n_left) if self._guesses(decoding) else 0
+            read = read_next(live, max(0, n_guesses))
             n_read = torch.tensor([row.n_read for row in live], device=self.device)
             positions = n_read.unsqueeze(1) + torch.arange(len(read[0]), device=self.device)
             end += len(read[0])
@@ -295,7 +294,7 @@ class TransformersEngine:
     ) -> list[list[int]]:
         """Return each row's next token, and those after its guesses: (rows, tokens read in the last step)."""
         if decoding.presence_penalty:
-            self._scores.penalise(logits, live, decoding.presence_penalty)
+            self._scores.penalise(logits[:, -1], live, decoding.presence_penalty)
         if drawn is None:
             chosen: list[list[int]] = _chosen(logits).tolist()
         else:
@@ -309,7 +308,11 @@ class TransformersEngine:
 
     def _n_places(self, decoding: Decoding) -> int:
         """Return the places of an answer in its batch: those of its tokens, and as many for wrong guesses."""
-        return decoding.max_new_tokens * (2 if self._drafts and decoding.temperature == 0 else 1)
+        return decoding.max_new_tokens * (2 if self._guesses(decoding) else 1)
+
+    def _guesses(self, decoding: Decoding) -> bool:
+        """Whether tokens are guessed: not where they are drawn, nor where words said before are not to come again."""
+        return self._drafts and decoding.temperature == 0 and not decoding.presence_penalty
 
     def _read(self, beginning: list[int], ids: torch.Tensor, shown: torch.Tensor) -> tuple[BatchCache, torch.Tensor]:
         """Read the prompts, some rows at a time; return their keys and values, and the logits of what comes next."""
