@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from lt_spark.core.config_text import DescribeConfig, LanguageModelConfig
 from lt_spark.engines.base import Decoding, Prompt
 from lt_spark.enrich import prompts
-from lt_spark.enrich.fallback import fallback, vote
+from lt_spark.enrich.fallback import MIN_VOTES, fallback, vote
 from lt_spark.enrich.fixed import FixedExamples, fixed_examples
 from lt_spark.enrich.prompts import ItemText
 from lt_spark.frames.shards import Keeper, read_shard, write_shards
@@ -267,11 +268,16 @@ def render_rows(rows: Sequence[Mapping[str, Any]], pool: Pool, settings: RenderS
 
 
 def near_words(neighbours: Sequence[ItemText], settings: RenderSettings) -> list[str] | None:
-    """Return the stems of the neighbours' keywords; None where any word of the catalogue's will do."""
+    """Return the stems of the neighbours' keywords; None where any word of the catalogue's will do.
+
+    Fixed examples tell nothing of the item: what a model says by them is believed where at least two neighbours agree.
+    """
     if not settings.by_neighbours:
         return None
-    called = (word for example in neighbours for word in prompts.own_keywords(settings.describe, example))
-    return sorted({stem(w) for keyword in called for w in words(keyword)})
+    called = (prompts.own_keywords(settings.describe, example) for example in neighbours)
+    counts = Counter(told for keywords in called for told in {stem(w) for each in keywords for w in words(each)})
+    least = MIN_VOTES if settings.describe.examples == "fixed" else 1
+    return sorted(told for told, n in counts.items() if n >= least)
 
 
 def _input_key(prompt: Prompt, settings: RenderSettings, drawn: Decoding, imported: str | None) -> str:
