@@ -130,6 +130,11 @@ def test_fixed_examples_are_calibrated_where_the_engine_shows_its_scores() -> No
     assert (nearest.presence_penalty, nearest.others, nearest.max_new_tokens) == (0.0, (), 64)
 
 
+def test_with_fixed_examples_a_word_is_believed_where_two_neighbours_have_it() -> None:
+    assert render_one(item(), FIXED)["near"] == ["kind", "tool"]
+    assert {"kind", "tool", "b"} <= set(render_one(item())["near"])
+
+
 FIXED_CHANGES = {
     "penalty": {"presence_penalty": 1.0},
     "no penalty": {"presence_penalty": 0.0},
