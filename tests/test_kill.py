@@ -21,7 +21,8 @@ from lt_spark.passes import run
 from lt_spark.pipeline import STAGES
 from tests.small_shop import write_shop
 
-pytestmark = pytest.mark.spark
+# `make test` has the kill of tests/test_kill_describe.py
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
 _COMPARED = [
     table
     for stage in STAGES
@@ -80,7 +81,6 @@ def test_killed_in_rebalance_then_run_again(shop: Any, tmp_path: Path) -> None:
         assert rows_of(disturbed, table, folds) == rows_of(undisturbed, table, folds), table.full_name
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("moment", range(5))
 def test_killed_at_a_random_moment_then_run_again(shop: Any, tmp_path: Path, moment: int) -> None:
