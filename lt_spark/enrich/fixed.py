@@ -64,7 +64,7 @@ def fixed_examples(
         replace(answer, keywords=_telling(answer.keywords, counts, n))
         for answer in (example_answer(pack, section, item) for item in examples)
     )
-    rest = [place for place in range(n) if place not in set(chosen)]
+    rest = sorted(set(range(n)).difference(chosen))
     spread = [rest[at * len(rest) // N_OTHERS] for at in range(N_OTHERS)] if rest else []
     asked = [_as_asked(items[place], section) for place in dict.fromkeys(spread)]
     others = tuple(item_prompt(pack, section, item, examples, answers) for item in asked)
