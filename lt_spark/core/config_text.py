@@ -35,10 +35,10 @@ class LanguageModelConfig(Section):
     """``auto``: the task's GPU where it has one, else the CPU."""
     gpus_per_task: float = Field(1.0, gt=0, le=1)
     """Share of a GPU that a task takes; below 1 several tasks share one."""
-    max_batch: int = Field(64, ge=1)
-    """Prompts generated at once."""
-    batch_tokens: int = Field(32_768, ge=256)
-    """Prompt and new tokens of one batch; halved when memory runs out."""
+    max_batch: int | None = Field(None, ge=1)
+    """Prompts generated at once; null: 64 on a CPU, 512 on a GPU."""
+    batch_tokens: int | None = Field(None, ge=256)
+    """Prompt and new tokens of one batch, halved when memory runs out; null: 32,768 on a CPU, to 524,288 on a GPU."""
     reuse_prefix: bool = True
     """Whether the keys and values of what all prompts begin with are computed once."""
     max_new_tokens: int = Field(64, ge=1, le=4_096)

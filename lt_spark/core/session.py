@@ -34,6 +34,9 @@ LOCAL_DEFAULTS = {
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.log.level": "FATAL",  # what fails is raised, and told once
 }
+MACHINE_GPU = "lt_spark.machine_gpu"
+"""Local property of a job whose tasks run one at a time and have the machine's GPU to themselves."""
+_GPU_DEVICE = Path("/dev/nvidia0")
 _PROFILES: dict[float, Any] = {}
 """One profile a share of a GPU: each that is built stays with the scheduler for ever."""
 _JAVA_VERSIONS = ("17", "21")
@@ -95,7 +98,7 @@ def inference_tasks(spark: SparkSession, *, uses_gpu: bool, gpus_per_task: float
 
     On a cluster whose executors have GPUs a task asks for ``gpus_per_task`` of one, whatever the session's own tasks
     ask for: two tasks share a GPU only where that is below 1. In local mode Spark hands out no GPUs: there one task at
-    a time uses the machine's.
+    a time uses the machine's, which ``MACHINE_GPU`` tells it.
 
     Args:
         spark: the session.
@@ -113,7 +116,10 @@ def inference_tasks(spark: SparkSession, *, uses_gpu: bool, gpus_per_task: float
     if not uses_gpu:
         return slots, None
     if re.fullmatch(r"local(\[[^\]]*\])?", master):
-        return (1 if Path("/dev/nvidia0").exists() else slots), None
+        if not _GPU_DEVICE.exists():
+            return slots, None
+        context.setLocalProperty(MACHINE_GPU, "true")
+        return 1, None
     per_executor = float(context.getConf().get("spark.executor.resource.gpu.amount", "0") or 0)
     if not per_executor:
         return slots, None

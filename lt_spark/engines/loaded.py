@@ -39,8 +39,8 @@ class ModelSettings:
     info: ModelInfo
     dtype: Dtype = "auto"
     device: Device = "auto"
-    max_batch: int = 64
-    batch_tokens: int = 32_768
+    max_batch: int | None = None
+    batch_tokens: int | None = None
     reuse_prefix: bool = True
     max_prompt_tokens: int = 3_072
 

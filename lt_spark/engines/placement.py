@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lt_spark.core.config_text import Device, Dtype
 from lt_spark.core.errors import ConfigError
+from lt_spark.core.session import MACHINE_GPU
 
 
 def gpu_address() -> str | None:
@@ -20,8 +21,8 @@ def device(kind: Device) -> str:
     """Return the device of this task.
 
     Args:
-        kind: ``auto``: the task's GPU, else the CPU (outside of a task: the first GPU, else the CPU); ``cpu``;
-            ``cuda``: the task's GPU, else the first one that is visible.
+        kind: ``auto``: the task's GPU, else the CPU (outside of a task, and in local mode: the first GPU, else the
+            CPU); ``cpu``; ``cuda``: the task's GPU, else the first one that is visible.
 
     Returns:
         cpu, or cuda:INDEX among the visible GPUs.
@@ -32,7 +33,7 @@ def device(kind: Device) -> str:
     if kind == "cpu":
         return "cpu"
     address = gpu_address()
-    if kind == "auto" and address is None and _in_task():
+    if kind == "auto" and address is None and _in_task() and not _has_machine_gpu():
         return "cpu"  # another task's GPU is not this one's
 
     import torch
@@ -111,3 +112,11 @@ def _in_task() -> bool:
     from pyspark import TaskContext
 
     return TaskContext.get() is not None
+
+
+def _has_machine_gpu() -> bool:
+    """Whether the driver said that this task has the machine's GPU to itself: it does so in local mode."""
+    from pyspark import TaskContext
+
+    task = TaskContext.get()
+    return task is not None and task.getLocalProperty(MACHINE_GPU) == "true"

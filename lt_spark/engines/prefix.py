@@ -2,12 +2,25 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 KeysValues = list[tuple[torch.Tensor, torch.Tensor]]
 """Of each layer: keys and values, (rows, heads, tokens, head size)."""
+
+
+def bytes_of_a_token(config: Any, n_bytes: int) -> int:
+    """Return the memory that one token's keys and values take in all layers.
+
+    Args:
+        config: the text model's configuration, as transformers has it.
+        n_bytes: bytes of a number.
+    """
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * size * n_bytes)
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]

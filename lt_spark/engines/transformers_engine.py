@@ -3,7 +3,6 @@
 Imported on executors only, after ``loaded.prepare_process``.
 """
 
-import hashlib
 import inspect
 import time
 from collections.abc import Sequence
@@ -16,13 +15,20 @@ from lt_spark.core.errors import ConfigError
 from lt_spark.engines import attention
 from lt_spark.engines.base import Answer, Decoding, Prompt
 from lt_spark.engines.batches import batches, halving, n_reused
+from lt_spark.engines.choice import choose, draw, own_seed
 from lt_spark.engines.drafts import N_GUESSES, Writing, read_next
 from lt_spark.engines.model_files import ModelInfo
-from lt_spark.engines.prefix import BatchCache, KeptBeginnings, KeysValues
+from lt_spark.engines.prefix import BatchCache, KeptBeginnings, KeysValues, bytes_of_a_token
 from lt_spark.engines.scores import Scores, log_of_mean
 
 COMPACT_BELOW = 0.75
 """A batch is made smaller once no more than this share of its rows is still being written."""
+MAX_BATCH = {"cpu": 64, "cuda": 512}
+"""Prompts generated at once, unless told: a step takes a GPU as long for one row as for hundreds (docs/speed.md)."""
+BATCH_TOKENS = {"cpu": 32_768, "cuda": 524_288}
+"""Padded tokens of a batch, unless told; on a GPU no more than ``MEMORY_SHARE`` has room for."""
+MEMORY_SHARE = 0.5
+"""Of a GPU's free memory, what the keys and values of a batch may take."""
 READ_TOKENS_CPU = 2_048
 """Prompt tokens read at once: more do not stay in a core's cache (64 prompts at once take 1.7 times as long)."""
 READ_TOKENS_CUDA = 16_384
@@ -70,8 +76,8 @@ class TransformersEngine:
         *,
         dtype: str,
         device: str,
-        max_batch: int = 64,
-        batch_tokens: int = 32_768,
+        max_batch: int | None = None,
+        batch_tokens: int | None = None,
         reuse_prefix: bool = True,
         max_prompt_tokens: int = 3_072,
         sort: bool = True,
@@ -84,8 +90,8 @@ class TransformersEngine:
             info: its name and version.
             dtype: number format, see ``placement.dtype``.
             device: see ``placement.device``.
-            max_batch: most prompts generated at once.
-            batch_tokens: most padded tokens of a batch, prompt and answer.
+            max_batch: most prompts generated at once; None: as many as suit the device, see ``MAX_BATCH``.
+            batch_tokens: most padded tokens of a batch, prompt and answer; None: see ``BATCH_TOKENS``.
             reuse_prefix: whether the keys and values of a common beginning are computed once.
             max_prompt_tokens: a longer prompt fails.
             sort: whether prompts of like length are generated together.
@@ -95,7 +101,8 @@ class TransformersEngine:
             ConfigError: the model keeps something else than keys and values of its tokens.
         """
         self.model, self.revision, self.device, self.dtype = info.name, info.revision, device, dtype
-        self.max_batch, self.batch_tokens, self.max_prompt_tokens = max_batch, batch_tokens, max_prompt_tokens
+        self.max_batch = max_batch or MAX_BATCH[torch.device(device).type]
+        self.max_prompt_tokens = max_prompt_tokens
         self.reuse_prefix, self.sort = reuse_prefix, sort
         self.n_generated = 0
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -121,6 +128,9 @@ class TransformersEngine:
         # a window counts places, and a wrong guess leaves an empty one
         is_windowed = bool(kinds - {"full_attention"}) or getattr(text_config, "sliding_window", None) is not None
         self._drafts = draft and not is_windowed
+        self.batch_tokens = batch_tokens or self._tokens_that_fit(
+            bytes_of_a_token(text_config, self._model.dtype.itemsize)
+        )
         self._n_layers = int(text_config.num_hidden_layers)
         # renamed within transformers 5
         names = inspect.signature(self._model.forward).parameters
@@ -148,7 +158,7 @@ class TransformersEngine:
         left = [row for row in range(len(prompts)) if row not in answers]
         n_kept = self._n_kept([prompts[row] for row in left], [tokens[row] for row in left])
         beginning = tokens[left[0]][:n_kept] if left else []
-        rows = [_Row(tokens[row][n_kept:], _seed(decoding, tokens[row])) for row in left]
+        rows = [_Row(tokens[row][n_kept:], own_seed(decoding, tokens[row])) for row in left]
         parts = batches(
             [len(row.tokens) for row in rows],
             n_fixed=n_kept + self._n_places(decoding),
@@ -184,6 +194,14 @@ class TransformersEngine:
             return []
         encoded = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True).input_ids
         return [self._bos + list(ids) for ids in encoded]
+
+    def _tokens_that_fit(self, n_bytes: int) -> int:
+        """Return the padded tokens of a batch, where one's keys and values take so many bytes."""
+        place = torch.device(self.device)
+        if place.type != "cuda":
+            return BATCH_TOKENS[place.type]
+        free, _ = torch.cuda.mem_get_info(place)
+        return max(1, min(BATCH_TOKENS["cuda"], int(free * MEMORY_SHARE) // n_bytes))
 
     def _first_token(self) -> list[int]:
         """Return the token that this model's texts begin with, if any."""
@@ -235,7 +253,7 @@ class TransformersEngine:
         end = n_kept + max(len(row.tokens) for row in rows)  # places of the batch that are filled
         room = end + self._n_places(decoding)
         ids, shown = self._padded(rows, n_kept, room)  # (rows, width), (rows, room)
-        draws = _draws(rows, n_new).to(self.device) if decoding.temperature > 0 else None
+        draws = draw([row.seed for row in rows], n_new).to(self.device) if decoding.temperature > 0 else None
         cache, logits = self._read(beginning, ids, shown)
         written = [Writing(at, [*beginning, *row.tokens], decoding) for at, row in enumerate(rows)]
         live = written  # the rows that the batch still holds
@@ -296,13 +314,13 @@ class TransformersEngine:
         if decoding.presence_penalty:
             self._scores.penalise(logits[:, -1], live, decoding.presence_penalty)
         if drawn is None:
-            chosen: list[list[int]] = _chosen(logits).tolist()
+            chosen: list[list[int]] = choose(logits).tolist()
         else:
-            chosen = _chosen(logits[:, -1], decoding.temperature, drawn).unsqueeze(1).tolist()
+            chosen = choose(logits[:, -1], decoding.temperature, drawn).unsqueeze(1).tolist()
         if usual is not None:
             places, scores = self._scores.calibrated(logits, live, usual, decoding.calibration, self._n_newlines)
             own = None if drawn is None else drawn[[row for row, _ in places]]
-            for (row, place), token in zip(places, _chosen(scores, decoding.temperature, own).tolist(), strict=True):
+            for (row, place), token in zip(places, choose(scores, decoding.temperature, own).tolist(), strict=True):
                 chosen[row][place] = token
         return chosen
 
@@ -360,27 +378,6 @@ class TransformersEngine:
         ids = torch.tensor([list(tokens)], device=self.device)
         self._forward(ids, torch.ones_like(ids), torch.arange(len(tokens), device=self.device).unsqueeze(0), cache)
         return cache.keys_values()
-
-
-def _seed(decoding: Decoding, tokens: list[int]) -> int:
-    """Return a row's own seed, so that what is drawn does not depend on its neighbours."""
-    text = f"{decoding.seed} {tokens}" if decoding.temperature > 0 else ""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
-
-
-def _draws(rows: list[_Row], n_new: int) -> torch.Tensor:
-    """Return a number in [0, 1) for each row and step."""
-    drawn = [torch.rand(n_new, generator=torch.Generator().manual_seed(row.seed)) for row in rows]
-    return torch.stack(drawn)
-
-
-def _chosen(logits: torch.Tensor, temperature: float = 0.0, draws: torch.Tensor | None = None) -> torch.Tensor:
-    """Return each row's next token: the likeliest, or the one at which the cumulated probability passes the draw."""
-    if draws is None:
-        return logits.max(-1).indices  # argmax of bfloat16 takes five times as long on a CPU
-    cumulated = torch.softmax(logits.float() / temperature, -1).cumsum(-1)
-    chosen = torch.searchsorted(cumulated, (draws * cumulated[:, -1]).unsqueeze(1), right=True).squeeze(1)
-    return chosen.clamp(max=logits.shape[-1] - 1)
 
 
 def _error_name(error: Exception) -> str:

@@ -12,6 +12,7 @@ machine that others use too, the ratio of CPU times is the steadier one.
   besides; what gate and encoder take is measured apart. No answer gets a second try.
 - `newcomer` is the UDF one would write first: the model loaded once, `generate` row by row on the same prompts, greedy,
   as many tokens at most. It knows no rule of lines; a second figure gives it one. It is measured on a few rows.
+- On a GPU (`--device cuda --processes 1`) batches of some sizes stand beside the switches.
 - Nearest examples ask for keywords and a description; fixed ones for keywords alone (the short prompt), calibrated and
   with the penalty, as the stage sets them. What is read of other items for that belongs to loading: once a process.
 """
@@ -52,6 +53,11 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "no guessed tokens": {"_drafts": False},
 }
 
+SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    "cpu": {},
+    "cuda": {f"batches of {n}": {"max_batch": n, "batch_tokens": 10**9} for n in (64, 256, 1024)},
+}
+
 
 def catalogue(arguments: argparse.Namespace) -> list[Row]:
     """Return the catalogue's items, in an order that nobody chose, with their vectors; the first n are asked for."""
@@ -79,7 +85,7 @@ def catalogue(arguments: argparse.Namespace) -> list[Row]:
 
 def settings_of(arguments: argparse.Namespace, kind: str, pool_folder: str) -> AskSettings:
     """Return what stage describe would send to the executors."""
-    model = LanguageModelConfig(model=arguments.model, dtype=arguments.dtype, device="cpu")
+    model = LanguageModelConfig(model=arguments.model, dtype=arguments.dtype, device=arguments.device)
     section = DescribeConfig(
         pack="ecommerce",
         examples=kind,  # type: ignore[arg-type]
@@ -252,6 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--n", type=int, default=128, help="items that are asked for")
     parser.add_argument("--pool", type=int, default=2_000, help="items of the examples' pool")
     parser.add_argument("--processes", type=int, default=2, help="processes, of one thread each")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where all sides run")
     parser.add_argument("--dtype", default="auto", help="number format of all sides")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each pair, in turns; medians are told")
     parser.add_argument("--newcomer-rows", type=int, default=12, help="rows of the newcomer's UDF")
@@ -283,19 +290,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = {kind: render.render_rows(asked, pool, each.render) for kind, each in settings.items()}
         crew = Crew(Bare, settings["nearest"], n)
         plain = Crew(Newcomer, settings["nearest"], n) if "newcomer" in what else None
-        number_format = arguments.dtype
-        if number_format == "auto":
-            from lt_spark.engines.placement import dtype
-
-            number_format = dtype("auto", "cpu")
         say(
-            f"{os.cpu_count()} cores, {n} processes of 1 thread, {number_format}, {crew.kernels}\n"
+            f"{os.cpu_count()} cores, {n} processes of 1 thread, {crew.kernels}\n"
             f"loading, apart: {crew.load_s:.1f} s a process\n"
         )
         for kind in arguments.examples.split(","):
             say(f"\n## {kind} examples\n")
             own = [row | {"known_answer": None} for row in rows[kind]]
-            switches = SWITCHES if "switches" in what else {"as set": {}}
+            switches = (SWITCHES | SIZES[arguments.device]) if "switches" in what else {"as set": {}}
             decoding = settings[kind].render.calibrated(pool)
             crew.ask("generate", [(prompts_of(own[:WARM_UP]), {}, decoding)] * n)
             ours = measure_switches(crew, own, decoding, arguments.repeats, say, switches)

@@ -59,15 +59,17 @@ class Newcomer:
 
     def __init__(self, settings: AskSettings) -> None:
         """Load model and tokenizer, as they come."""
-        from lt_spark.engines.placement import dtype
+        from lt_spark.engines.placement import device, dtype
 
-        number_format = dtype(settings.render.language_model.dtype, "cpu")
+        self.device = device(settings.render.language_model.device)
+        number_format = dtype(settings.render.language_model.dtype, self.device)
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         began = time.perf_counter()
         self.tokenizer = AutoTokenizer.from_pretrained(settings.model_folder)
-        self.model = AutoModelForCausalLM.from_pretrained(settings.model_folder, dtype=getattr(torch, number_format))
+        model = AutoModelForCausalLM.from_pretrained(settings.model_folder, dtype=getattr(torch, number_format))
+        self.model = model.to(self.device)
         self.load_s = time.perf_counter() - began
         self.generate(WARM_ROWS[:1], False, Decoding(max_lines=2))
 
@@ -77,13 +79,14 @@ class Newcomer:
 
         answers = []
         for prompt in prompts:
-            inputs = self.tokenizer(prompt.text, return_tensors="pt")
+            inputs = self.tokenizer(prompt.text, return_tensors="pt").to(self.device)
             n = inputs.input_ids.shape[1]
 
             def is_done(ids: Any, scores: Any, n: int = n, **kwargs: Any) -> Any:
                 import torch
 
-                return torch.tensor([self.tokenizer.decode(ids[0, n:]).count("\n") >= decoding.max_lines])
+                is_enough = self.tokenizer.decode(ids[0, n:]).count("\n") >= decoding.max_lines
+                return torch.tensor([is_enough], device=ids.device)
 
             stop = StoppingCriteriaList([is_done]) if is_cut else None  # type: ignore[list-item]
             written = self.model.generate(
@@ -106,7 +109,9 @@ def work(kind: type[Bare] | type[Newcomer], settings: AskSettings, inbox: Any, o
     kernels = sorted(
         {f"{each['internal_api']} {each.get('architecture', '')}" for each in threadpoolctl.threadpool_info()}
     )
-    outbox.put((worker.load_s, f"torch {torch.backends.cpu.get_cpu_capability()}, {', '.join(kernels)}"))
+    model = worker.engine._model if isinstance(worker, Bare) else worker.model
+    place = torch.cuda.get_device_name() if model.device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    outbox.put((worker.load_s, f"{str(model.dtype).removeprefix('torch.')}, torch {place}, {', '.join(kernels)}"))
     for name, arguments in iter(inbox.get, None):
         wall, cpu = time.perf_counter(), time.process_time()
         answers = getattr(worker, name)(*arguments)

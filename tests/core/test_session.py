@@ -3,6 +3,8 @@
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -71,3 +73,30 @@ def test_the_delta_jars_of_the_local_cache_are_all_there_or_none(
     assert session.local_delta_jars() == []
     (jars / "org.antlr_antlr4-runtime-4.13.1.jar").touch()
     assert len(session.local_delta_jars()) == 3
+
+
+class FakeContext:
+    """Of a SparkContext what ``inference_tasks`` asks: the master, the slots, local properties."""
+
+    defaultParallelism = 4  # noqa: N815
+    master = "local[4]"
+
+    def __init__(self) -> None:
+        self.properties: dict[str, str] = {}
+
+    def setLocalProperty(self, name: str, value: str) -> None:  # noqa: N802
+        self.properties[name] = value
+
+
+@pytest.mark.parametrize(("has_gpu", "uses_gpu", "n_tasks"), [(False, True, 4), (True, False, 4), (True, True, 1)])
+def test_in_local_mode_one_task_has_the_machines_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_gpu: bool, uses_gpu: bool, n_tasks: int
+) -> None:
+    place = tmp_path / "nvidia0"
+    if has_gpu:
+        place.touch()
+    monkeypatch.setattr(session, "_GPU_DEVICE", place)
+    context = FakeContext()
+    spark: Any = SimpleNamespace(sparkContext=context)
+    assert session.inference_tasks(spark, uses_gpu=uses_gpu, gpus_per_task=1.0) == (n_tasks, None)
+    assert context.properties == ({session.MACHINE_GPU: "true"} if n_tasks == 1 else {})

@@ -52,6 +52,15 @@ def test_a_task_without_a_gpu_takes_none_unless_told_to(monkeypatch: pytest.Monk
     assert placement.device("cuda") == "cuda:0"
 
 
+@pytest.mark.parametrize(("n_gpus", "device"), [(1, "cuda:0"), (0, "cpu")])
+def test_a_task_that_has_the_machine_to_itself_takes_its_gpu(
+    monkeypatch: pytest.MonkeyPatch, n_gpus: int, device: str
+) -> None:
+    _as_task(monkeypatch, None, n_gpus)
+    monkeypatch.setattr(placement, "_has_machine_gpu", lambda: True)
+    assert placement.device("auto") == device
+
+
 def test_outside_of_a_task_the_first_gpu_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     _as_task(monkeypatch, None, 1, in_task=False)
     assert placement.device("auto") == "cuda:0"

@@ -13,7 +13,9 @@ pytest.importorskip("transformers")
 prepare_process()
 
 from lt_spark.engines import transformers_engine  # noqa: E402
-from lt_spark.engines.transformers_engine import TransformersEngine  # noqa: E402
+from lt_spark.engines.choice import choose  # noqa: E402
+from lt_spark.engines.prefix import bytes_of_a_token  # noqa: E402
+from lt_spark.engines.transformers_engine import BATCH_TOKENS, TransformersEngine  # noqa: E402
 
 SHARED = "Title: steel drill bit\nKeywords: steel, drill\n\nTitle: soap\nKeywords: soap, candle, lens\n\n"
 WORDS = ["steel", "filament", "candle", "soap"]
@@ -113,7 +115,7 @@ def test_draws_differ_by_seed_and_not_by_neighbours(make: Callable[..., Transfor
 def test_draws_follow_the_probabilities() -> None:
     logits = torch.log(torch.tensor([[0.2, 0.5, 0.3]])).expand(4, -1)
     draws = torch.tensor([0.1, 0.3, 0.69, 0.99])  # cumulated: .2, .7, 1
-    assert transformers_engine._chosen(logits, 1.0, draws).tolist() == [0, 1, 1, 2]
+    assert choose(logits, 1.0, draws).tolist() == [0, 1, 1, 2]
 
 
 def test_an_answer_ends_after_its_lines(make: Callable[..., TransformersEngine]) -> None:
@@ -250,3 +252,27 @@ def test_what_failed_to_load_is_loaded_again() -> None:
         once(("x",), fails)
     assert once(("x",), lambda: 7).value == 7
     assert once(("x",), fails).n_loads == 1
+
+
+def test_how_many_tokens_fit_goes_by_what_their_keys_and_values_take(
+    make: Callable[..., TransformersEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make()
+    assert (engine.max_batch, engine.batch_tokens) == (64, 32_768)
+    cache = engine.beginnings.of(engine._encode(["steel nozzle " * 20])[0])
+    n_bytes = sum(each.numel() * each.element_size() for pair in cache for each in pair) // cache[0][0].shape[2]
+    asked = []
+
+    def free(place: Any) -> tuple[int, int]:
+        asked.append(place)
+        return 4_000 * n_bytes, 10**12
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", free)
+    engine.device = "cuda:1"
+    counted = bytes_of_a_token(engine._model.config, 4)
+    assert counted == n_bytes
+    assert engine._tokens_that_fit(counted) == 2_000, "half of what is free"
+    assert engine._tokens_that_fit(1) == 4_000 * n_bytes // 2 < BATCH_TOKENS["cuda"]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda place: (10**12, 10**12))
+    assert engine._tokens_that_fit(counted) == BATCH_TOKENS["cuda"]
+    assert asked == [torch.device("cuda:1")] * 2
