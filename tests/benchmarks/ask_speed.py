@@ -12,7 +12,8 @@ machine that others use too, the ratio of CPU times is the steadier one.
   besides; what gate and encoder take is measured apart. No answer gets a second try.
 - `newcomer` is the UDF one would write first: the model loaded once, `generate` row by row on the same prompts, greedy,
   as many tokens at most. It knows no rule of lines; a second figure gives it one. It is measured on a few rows.
-- On a GPU (`--device cuda --processes 1`) batches of some sizes stand beside the switches.
+- On a GPU (`--device cuda --processes 1`) batches of some sizes stand beside the switches; take 512 items, or the largest
+  batch is not filled.
 - Nearest examples ask for keywords and a description; fixed ones for keywords alone (the short prompt), calibrated and
   with the penalty, as the stage sets them. What is read of other items for that belongs to loading: once a process.
 """
@@ -52,10 +53,9 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "batches of 64 in row order": {"sort": False, "max_batch": 64, "batch_tokens": 10**9},
     "no guessed tokens": {"_drafts": False},
 }
-
 SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "cpu": {},
-    "cuda": {f"batches of {n}": {"max_batch": n, "batch_tokens": 10**9} for n in (64, 256, 1024)},
+    "cuda": {f"batches of {n}": {"max_batch": n, "batch_tokens": 10**9} for n in (64, 128, 256)},
 }
 
 
