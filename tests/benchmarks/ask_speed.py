@@ -12,8 +12,8 @@ machine that others use too, the ratio of CPU times is the steadier one.
   besides; what gate and encoder take is measured apart. No answer gets a second try.
 - `newcomer` is the UDF one would write first: the model loaded once, `generate` row by row on the same prompts, greedy,
   as many tokens at most. It knows no rule of lines; a second figure gives it one. It is measured on a few rows.
-- On a GPU (`--device cuda --processes 1`) batches of some sizes stand beside the switches; take 512 items, or the largest
-  batch is not filled.
+- On a GPU (`--device cuda --processes 1`) batches of some sizes stand beside the switches; take 512 items, or the
+  largest batch is not filled.
 - Nearest examples ask for keywords and a description; fixed ones for keywords alone (the short prompt), calibrated and
   with the penalty, as the stage sets them. What is read of other items for that belongs to loading: once a process.
 """
