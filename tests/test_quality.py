@@ -19,6 +19,7 @@ FLOORS = {  # NDCG@10 of all, and of the tail by segment_top20, on test
 
 
 @pytest.mark.spark
+@pytest.mark.slow
 def test_movielens_100k_stays_above_its_floor(spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not (ROOT / "data/ml-100k/ml-100k.inter").exists():
         pytest.skip("run `make data` first")
