@@ -24,7 +24,7 @@ from lt_spark.engines.scores import Scores, log_of_mean
 COMPACT_BELOW = 0.75
 """A batch is made smaller once no more than this share of its rows is still being written."""
 MAX_BATCH = {"cpu": 64, "cuda": 512}
-"""Prompts generated at once, unless told: 512 at once take a GPU little more than twice as long as 64 (docs/speed.md)."""
+"""Prompts generated at once, unless told: 512 take a GPU little more than twice as long as 64 (docs/speed.md)."""
 BATCH_TOKENS = {"cpu": 32_768, "cuda": 524_288}
 """Padded tokens of a batch, unless told; on a GPU no more than ``MEMORY_SHARE`` has room for."""
 MEMORY_SHARE = 0.5
