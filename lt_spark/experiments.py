@@ -28,7 +28,9 @@ from lt_spark.stages import BASELINE, BLEND, SETTING_SECTIONS, gate_k, newest_ac
 PLAIN, REBALANCED = "plain", "rebalanced"
 LEDGER_STAGE = "ledger"
 _PLACES = ("tables", "files", "run")
-_MEASURED = tuple(stage.name for stage in STAGES if stage.name not in ("gate", "publish", *ENRICHMENT))
+_NEED_TEXT = ("bert",)
+_LEFT_OUT = ("gate", "publish", *ENRICHMENT, "tune_bert", "bert")
+_MEASURED = tuple(stage.name for stage in STAGES if stage.name not in _LEFT_OUT)
 """The stages of a variant: the gate is asked by the ledger, for each model; no model of a variant reads texts."""
 
 
@@ -66,10 +68,16 @@ def variant_configs(config: Config) -> dict[str, Config]:
         configs[name] = config.model_copy(
             update={
                 "tables": tables.model_copy(update=place),
+                "blend": config.blend.model_copy(update={"models": _blended(config)}),
                 "rebalance": config.rebalance.model_copy(update={"method": of_variant}),
             }
         )
     return configs
+
+
+def _blended(config: Config) -> tuple[str, ...]:
+    """Return the models of a variant's blend: those that learn from the log alone, or plain ALS where there is none."""
+    return tuple(name for name in config.blend.models if name not in _NEED_TEXT) or (BASELINE,)
 
 
 def settings_hash(config: Config) -> str:

@@ -2,7 +2,7 @@
 
     sources -> clean -> embed
                      -> split -> segment -> describe -> embed_enriched -> context
-                                         -> rebalance -> popularity, als_plain, als, neighbours -> tune -> blend
+                                         -> rebalance -> popularity, als_plain, als, neighbours, bert -> tune -> blend
                                                                           -> evaluate -> gate -> publish -> gold
 
 EVALUATE runs every stage on fold valid (where everything is chosen), then on fold test (which decides nothing). PRODUCE
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lt_spark import bert_stage as bs
 from lt_spark import context_stage as cs
 from lt_spark import describe_stage as ds
 from lt_spark import enrich_stages as es
@@ -178,6 +179,44 @@ STAGES: tuple[Stage, ...] = (
         s.neighbours,
         "lt_spark.models.neighbours",
         ("neighbours", "candidates", "evaluate", "produce"),
+    ),
+    Stage(
+        "tune_bert",
+        "Train the sequence model on valid, and choose its objective and epochs",
+        (
+            t.INTERACTIONS_AUGMENTED,
+            t.INTERACTIONS_REBALANCED,
+            t.INTERACTIONS_SPLIT,
+            t.ITEMS,
+            t.ITEM_SEGMENTS,
+            t.ITEM_EMBEDDINGS,
+            t.ITEM_EMBEDDINGS_ENRICHED,
+        ),
+        (t.BERT_EPOCHS,),
+        bs.tune_bert,
+        "lt_spark.models.bert.train",
+        ("bert", "models", "evaluate"),
+        ("valid",),
+        is_on=bs.bert_is_on,
+    ),
+    Stage(
+        "bert",
+        "Candidates: the sequence model",
+        (
+            t.INTERACTIONS_AUGMENTED,
+            t.INTERACTIONS_REBALANCED,
+            t.INTERACTIONS_SPLIT,
+            t.ITEMS,
+            t.ITEM_SEGMENTS,
+            t.ITEM_EMBEDDINGS,
+            t.ITEM_EMBEDDINGS_ENRICHED,
+            t.BERT_EPOCHS,
+        ),
+        (CANDIDATES["bert"],),
+        bs.bert,
+        "lt_spark.models.bert.train",
+        ("bert", "models", "candidates", "evaluate", "produce"),
+        is_on=bs.bert_is_on,
     ),
     Stage(
         "tune",

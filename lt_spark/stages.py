@@ -38,7 +38,18 @@ from lt_spark.rank.features import ALL_USERS
 
 BLEND = "blend"
 BASELINE = evaluation.BASELINE
-SETTING_SECTIONS = ("segment", "rebalance", "popularity", "als_plain", "als", "neighbours", "candidates", "blend")
+SETTING_SECTIONS = (
+    "segment",
+    "rebalance",
+    "popularity",
+    "als_plain",
+    "als",
+    "neighbours",
+    "models",
+    "bert",
+    "candidates",
+    "blend",
+)
 """The sections that the gate judges, and that produce takes from ``silver.accepted_settings``."""
 _GATE_K = 10
 _RECENT = 0.1

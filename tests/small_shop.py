@@ -8,6 +8,21 @@ from typing import Any
 N_USERS, N_ITEMS, N_TASTES = 80, 60, 4
 
 
+SMALL_BERT = {
+    "blend": {"n": 15, "models": ["als", "neighbours", "bert", "popularity"]},
+    "bert": {
+        "embedding_size": 8,
+        "n_layers": 1,
+        "n_heads": 1,
+        "max_length": 8,
+        "epochs": 2,
+        "batch_size": 32,
+        "device": "cpu",
+    },
+}
+"""Settings that add a sequence model, small and quick."""
+
+
 def write_shop(folder: Path, seed: int = 7, n_users: int = N_USERS) -> dict[str, Any]:
     """Write interactions.csv and items.csv, and return the settings that read them."""
     draw = random.Random(seed)
@@ -38,7 +53,7 @@ def write_shop(folder: Path, seed: int = 7, n_users: int = N_USERS) -> dict[str,
         "als_plain": {"ranks": [4, 8], "alphas": [10.0], "max_iter": 3},
         "als": {"max_iter": 3},
         "candidates": {"n": 20},
-        "blend": {"n": 15},
+        "blend": {"n": 15, "models": ["als", "neighbours", "popularity"]},
         "evaluate": {"ks": [5, 10], "n_replicates": 200},
         "gate": {"override": "accept"},
         "clean": {"max_rejected_share": 0.2},

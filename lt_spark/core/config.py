@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from lt_spark.core.config_models import BertConfig, ModelsConfig
 from lt_spark.core.config_text import (
     ContextConfig,
     DescribeConfig,
@@ -16,7 +17,7 @@ from lt_spark.core.config_text import (
 from lt_spark.core.errors import nearest
 from lt_spark.core.section import Section
 
-MODELS = ("popularity", "als_plain", "als", "neighbours")
+MODELS = ("popularity", "als_plain", "als", "neighbours", "bert")
 """Names of the models; each has a stage of its name and a table ``silver.candidates_<name>``."""
 
 
@@ -270,7 +271,7 @@ class CandidatesConfig(Section):
 class BlendConfig(Section):
     """The blend."""
 
-    models: tuple[str, ...] = ("als", "neighbours", "popularity")
+    models: tuple[str, ...] = ("als", "neighbours", "bert", "popularity")
     """Models whose candidates are blended."""
     n: int = Field(50, ge=1, le=1_000)
     """Recommendations a user."""
@@ -367,6 +368,8 @@ class Config(Section):
     als_plain: AlsPlainConfig = AlsPlainConfig()
     als: AlsConfig = AlsConfig()
     neighbours: NeighboursConfig = NeighboursConfig()
+    models: ModelsConfig = ModelsConfig()
+    bert: BertConfig = BertConfig()
     candidates: CandidatesConfig = CandidatesConfig()
     tune: TuneConfig = TuneConfig()
     blend: BlendConfig = BlendConfig()

@@ -32,6 +32,10 @@ class EngineError(LtSparkError):
     """The language model or the server behind it does not answer."""
 
 
+class TrainingError(LtSparkError):
+    """A model's training came to no result."""
+
+
 class RunLockedError(StorageError):
     """Another run holds the tables' root."""
 

@@ -1,5 +1,6 @@
 """All reading and writing of Delta tables and of the files beside them."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -218,6 +219,15 @@ class Storage:
     def scratch(self, name: str) -> str:
         """Return a folder name under ``files.root`` for this run alone; removed by :meth:`clear_scratch`."""
         return f"{self._files_root}/{_MARKER}/{self.run_id}/{name}"
+
+    def kept(self, name: str) -> str:
+        """Return a folder name under ``files.root`` for what these tables' models keep from run to run."""
+        place = hashlib.sha256(self.location(t.ITEMS).encode()).hexdigest()[:12]
+        return f"{self._files_root}/trained/{place}/{name}"
+
+    def exports(self) -> str:
+        """Return the folder under ``files.root`` in which run-scoped exports lie."""
+        return f"{self._files_root}/exports"
 
     def clear_scratch(self, name: str) -> None:
         """Remove a scratch folder of this run; one that is not there is no error."""

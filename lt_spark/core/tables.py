@@ -380,6 +380,24 @@ ALS_SETTINGS = Table(
     ),
     ("rank", "alpha", "reg_param"),
 )
+BERT_EPOCHS = Table(
+    "silver",
+    "bert_epochs",
+    "The epochs of the sequence model's trainings on valid, and the one chosen.",
+    (
+        Column("objective", "string", "causal or masked"),
+        Column("epoch", "int", "epoch, from 1"),
+        Column("loss", "double", "weighted mean loss over the guessed places"),
+        Column("ndcg", "double", "NDCG@10 of all users looked at, on valid"),
+        Column("ndcg_tail", "double", "NDCG@10 of users with a tail target (segment_top20), on valid"),
+        Column("learning_rate", "double", "learning rate of the last step"),
+        Column("n_rows", "bigint", "windows read"),
+        Column("seconds", "double", "seconds of the steps"),
+        Column("is_chosen", "boolean", "whether test and live train this objective for so many epochs"),
+        Column("folder", "string", "where the training's checkpoints lie"),
+    ),
+    ("objective", "epoch"),
+)
 
 
 def candidates(model_name: str) -> Table:

@@ -1,0 +1,80 @@
+"""The loss: softmax over all items, or over drawn ones with the log-Q correction."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+
+_CHUNK_SCORES = 2**26
+"""Scores held at once: 256 MB in float32."""
+
+
+def full_softmax(outputs: Tensor, item_vectors: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted sum of -log softmax over all items.
+
+    Above a number of scores the places go in chunks, whose scores are computed again for the gradient instead of kept.
+
+    Args:
+        outputs: (n, d) of the guessed places.
+        item_vectors: (n_items, d).
+        targets: (n,) item_idx that stood there.
+        weights: (n,).
+    """
+    n_rows = max(1, _CHUNK_SCORES // item_vectors.shape[0])
+    if len(outputs) <= n_rows:
+        return _summed(outputs, item_vectors, targets, weights)
+    parts = []
+    for start in range(0, len(outputs), n_rows):
+        part = slice(start, start + n_rows)
+        rows = outputs[part], item_vectors, targets[part], weights[part]
+        parts.append(checkpoint(_summed, *rows, use_reentrant=False))
+    return torch.stack(parts).sum()
+
+
+def _summed(outputs: Tensor, item_vectors: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    losses = cross_entropy((outputs @ item_vectors.T).float(), targets, reduction="none")
+    return (losses * weights).sum()
+
+
+def sampled_softmax(
+    outputs: Tensor,
+    target_vectors: Tensor,
+    negative_vectors: Tensor,
+    targets: Tensor,
+    negatives: Tensor,
+    weights: Tensor,
+    log_q: Tensor,
+) -> Tensor:
+    """Return the weighted sum of -log softmax over the target and drawn items, corrected for how they were drawn.
+
+    Bengio and Senécal 2008: a drawn item's score is lowered by the log of how often it is expected among the
+    negatives, log(m q_i), or popular items, drawn more often, would be held down more than their share. The target was
+    not drawn: its score stays. A drawn item that is the target itself is left out of its row.
+
+    Args:
+        outputs: (n, d) of the guessed places.
+        target_vectors: (n, d).
+        negative_vectors: (m, d), drawn with repetition from q.
+        targets: (n,) item_idx.
+        negatives: (m,) item_idx.
+        weights: (n,).
+        log_q: (m,) log of the chance to draw each negative.
+    """
+    m = len(negatives)
+    positive = (outputs * target_vectors).sum(1, keepdim=True).float()  # (n, 1)
+    drawn = (outputs @ negative_vectors.T).float() - (log_q + torch.log(torch.tensor(float(m))))  # (n, m)
+    drawn = drawn.masked_fill(targets.unsqueeze(1) == negatives.unsqueeze(0), -torch.inf)
+    scores = torch.cat([positive, drawn], dim=1)
+    losses = torch.logsumexp(scores, 1) - positive.squeeze(1)
+    return (losses * weights).sum()
+
+
+def drawing_chances(support: Tensor) -> Tensor:
+    """Return q (n_items,): the chance to draw an item, half by its known events, half evenly.
+
+    The even half draws items without events too, whose score would else be lowered by log 0.
+    """
+    known = support.double().clamp(min=0)
+    total = known.sum()
+    even = torch.full_like(known, 1 / len(known))
+    return even if total == 0 else 0.5 * known / total + 0.5 * even

@@ -1,0 +1,400 @@
+"""The training of one process: windows in, a checkpoint an epoch out."""
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow  # noqa: F401 - before torch, or the two libraries' threads clash
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lt_spark.core.config_models import BertConfig, Objective
+from lt_spark.core.errors import DataError, TrainingError
+from lt_spark.core.files import Folder
+from lt_spark.models.bert import checkpoint as saved
+from lt_spark.models.bert import validation
+from lt_spark.models.bert.inputs import Items, read_items, read_questions
+from lt_spark.models.bert.loader import Batch, make_loader
+from lt_spark.models.bert.loss import drawing_chances, full_softmax, sampled_softmax
+from lt_spark.models.bert.manifest import Manifest, read_manifest
+from lt_spark.models.bert.network import PAD, SequenceNetwork, Shape
+from lt_spark.models.bert.objectives import guessed
+from lt_spark.models.bert.processes import Ranks, number_format, ranks
+from lt_spark.models.bert.serve import SERVED, write_served
+from lt_spark.models.bert.trackers import Trackers
+
+_WINDOWS, _NETWORK, _STEPS = 1, 2, 3
+"""What a seed is for; each draws on its own."""
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """What a training process needs: settings, and names of folders; small, and sent with the task.
+
+    Attributes:
+        section: section ``bert``.
+        objective: causal or masked.
+        seed: of the run.
+        windows: export of the windows.
+        items: Parquet of the items, as ``inputs.read_items`` reads it.
+        questions: Parquet of the users that an epoch is judged by; empty: nothing is looked at.
+        checkpoints: where checkpoints go; this training's alone.
+        n_epochs: epochs to train; None: until ``patience`` epochs in a row were no better on the questions.
+        start_from: an epoch's checkpoint that the weights are taken from; empty: random ones.
+        logs: folder of the TensorBoard files; empty: none.
+        run_name: what trackers call the training.
+    """
+
+    section: BertConfig
+    objective: Objective
+    seed: int
+    windows: str
+    items: str
+    questions: str
+    checkpoints: str
+    n_epochs: int | None = None
+    start_from: str = ""
+    logs: str = ""
+    run_name: str = "bert"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch brought.
+
+    Attributes:
+        loss: weighted mean over the guessed places.
+        ndcg: NDCG@10 of all users that it was judged by; NaN where nothing was looked at.
+        ndcg_tail: the same of users with a tail target.
+        n_rows: windows read, over all processes.
+        seconds: of the steps, without the looking.
+    """
+
+    epoch: int
+    loss: float
+    ndcg: float
+    ndcg_tail: float
+    learning_rate: float
+    n_rows: int
+    seconds: float
+
+    @property
+    def score(self) -> float:
+        """What an epoch is chosen by."""
+        return self.ndcg + (0.0 if math.isnan(self.ndcg_tail) else self.ndcg_tail)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The epochs of a training, in order, and the one whose checkpoint is its result."""
+
+    epochs: tuple[Epoch, ...]
+    chosen: int
+
+    @property
+    def best(self) -> Epoch:
+        """The chosen epoch."""
+        return next(epoch for epoch in self.epochs if epoch.epoch == self.chosen)
+
+
+def train(task: TrainTask, tell: Callable[[str], None] = lambda text: None) -> Trained:
+    """Train, or go on from the newest whole checkpoint of the same training.
+
+    Of several processes each calls this with the same task; the gradient of a step is that of one process with all
+    their rows. A process whose rows have ended takes part without any until all have: no row is left out.
+
+    Args:
+        task: what to do.
+        tell: hears of each epoch (first process only).
+
+    Raises:
+        TrainingError: the loss is no number, or the checkpoint is of another training.
+        DataError: there is nothing to learn from, or rows were lost on the way.
+    """
+    with ranks(task.section) as here:
+        return _Trainer(task, here).run(tell)
+
+
+def serve(task: TrainTask, epoch: int) -> str:
+    """Make an epoch's network ready to be asked, beside its checkpoints; return the hash of its weights."""
+    root = Folder(task.checkpoints)
+    found = saved.whole(root, epoch)
+    if found is None:
+        raise TrainingError(f"the checkpoint of epoch {epoch} at {root.uri} is not whole: run the stage again")
+    items = read_items(task.items)
+    network = build_network(task.section, task.objective, items, read_manifest(Folder(task.windows)).length)
+    saved.restore_network(found, network)
+    return write_served(network.eval(), root.child(SERVED))
+
+
+def build_network(task_section: BertConfig, objective: Objective, items: Items, length: int) -> SequenceNetwork:
+    """Return a network with random weights for a catalogue."""
+    section = task_section
+    text = torch.from_numpy(items.text if section.use_text else items.text[:, :0])
+    shape = Shape(
+        objective,
+        len(items),
+        length,
+        section.embedding_size,
+        section.n_layers,
+        section.n_heads,
+        text.shape[1],
+    )
+    support = torch.from_numpy(items.n_known)
+    return SequenceNetwork(shape, text, support, dropout=section.dropout, id_support=section.id_support)
+
+
+class _Trainer:
+    def __init__(self, task: TrainTask, here: Ranks) -> None:
+        self.task, self.here, self.section = task, here, task.section
+        self.manifest = read_manifest(Folder(task.windows))
+        self.root = Folder(task.checkpoints)
+        self.items = read_items(task.items)
+        _check_rows(self.manifest, self.items)
+        self.questions = read_questions(task.questions, self.manifest.length) if task.questions else None
+        _seed(task.seed, _NETWORK)
+        network = build_network(self.section, task.objective, self.items, self.manifest.length)
+        if task.start_from:
+            from lt_spark.models.bert.grow import start_from
+
+            start_from(network, Folder(task.start_from))
+        self.network = network.to(here.device)
+        step = _StepLoss(self.network, self.section, self.items, task.objective)
+        self.step: nn.Module = step
+        if here.world > 1:
+            self.step = DistributedDataParallel(step)
+        self.n_epochs = task.n_epochs or self.section.epochs
+        self.optimizer = _optimizer(self.network, self.section)
+        # the length of the schedule is the conf's, whatever epoch the training ends at: valid's choice holds for test
+        n_steps = self.section.epochs * math.ceil(self.manifest.n_rows / self.section.batch_size)
+        self.schedule = _Schedule(self.section, n_steps)
+        self.format = number_format(self.section, here.device)
+        self.scaler = torch.amp.GradScaler(enabled=self.format == torch.float16)
+        self.loader = make_loader(
+            self.section.loader,
+            task.windows,
+            batch_size=max(1, self.section.batch_size // here.world),
+            seed=task.seed,
+            rank=here.rank,
+            world=here.world,
+            shuffle_rows=self.section.shuffle_rows,
+            workers_count=self.section.workers_count,
+        )
+        self.n_steps = 0
+        self.epochs: list[Epoch] = []
+
+    def run(self, tell: Callable[[str], None]) -> Trained:
+        self._resume()
+        with Trackers(self.task, self.here.rank) as trackers:
+            while not self._is_done():
+                number = len(self.epochs) + 1
+                epoch = self._epoch(number)
+                self.epochs.append(epoch)
+                self._save(number)
+                if self.here.rank == 0:
+                    trackers.log(epoch)
+                    tell(told(epoch, self._chosen()))
+        return Trained(tuple(self.epochs), self._chosen())
+
+    def _is_done(self) -> bool:
+        if len(self.epochs) >= self.n_epochs:
+            return True
+        early = self.task.n_epochs is None and self.questions is not None and bool(self.epochs)
+        return early and len(self.epochs) - self._chosen() >= self.section.patience
+
+    def _chosen(self) -> int:
+        """Return the best epoch so far (the first of equals), or the last where nothing was looked at."""
+        if self.questions is None:
+            return len(self.epochs)
+        return max(self.epochs, key=lambda epoch: (epoch.score, -epoch.epoch)).epoch
+
+    def _epoch(self, number: int) -> Epoch:
+        started = time.monotonic()
+        _seed(self.task.seed, _STEPS, number, self.here.rank)
+        sums = torch.zeros(3, dtype=torch.float64)  # loss, weight, rows
+        self.network.train()
+        for at, batch in enumerate(self._batches(number)):
+            sums += self._step(batch, number, at)
+        sums = self.here.total(sums)
+        seconds = time.monotonic() - started
+        if int(sums[2]) != self.manifest.n_rows:
+            raise DataError(
+                f"epoch {number}: expected {self.manifest.n_rows} windows over all processes, found {int(sums[2])}. "
+                "Rows were lost on the way: run the stage again."
+            )
+        ndcg, ndcg_tail = self._judge()
+        loss = float(sums[0] / sums[1]) if sums[1] > 0 else math.nan
+        return Epoch(number, loss, ndcg, ndcg_tail, self.schedule.rate, int(sums[2]), seconds)
+
+    def _batches(self, number: int) -> Iterator[Batch | None]:
+        """Yield this process's batches, then None for as long as another process has one."""
+        own = self.loader.epoch(number)
+        while True:
+            batch = next(own, None)
+            if self.here.total(torch.tensor([float(batch is not None)]))[0] == 0:
+                return
+            yield batch
+
+    def _step(self, batch: Batch | None, number: int, at: int) -> Tensor:
+        """Learn from a batch; return (3,): its summed loss, weight and rows."""
+        length = self.manifest.length + 1
+        if batch is None:
+            items, weights = torch.full((1, length), PAD), torch.zeros(1, length)
+        else:
+            items, weights = batch.items, batch.weights if self.section.use_weights else (batch.weights > 0).float()
+        device = self.here.device
+        rate = self.schedule.rate_at(self.n_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(device.partition(":")[0], self.format, enabled=self.format != torch.float32):
+            loss, weight = self.step(items.to(device), weights.to(device))
+        if not bool(torch.isfinite(loss)):
+            raise TrainingError(
+                f"the loss is {float(loss)} at epoch {number}, batch {at}, process {self.here.rank}: nothing was "
+                "overwritten, the last checkpoint stands. Lower bert.learning_rate, or set bert.dtype: float32."
+            )
+        total = self.here.total(weight.detach().cpu().reshape(1))[0]
+        # DistributedDataParallel takes the mean of the processes' gradients
+        mean = loss * (self.here.world / max(float(total), 1e-9))
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(mean).backward()
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.section.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.n_steps += 1
+        n_rows = 0 if batch is None else len(batch.items)
+        return torch.tensor([float(loss.detach()), float(weight), float(n_rows)], dtype=torch.float64)
+
+    def _judge(self) -> tuple[float, float]:
+        if self.questions is None:
+            return math.nan, math.nan
+        here = self.here
+        sums = validation.ndcg_sums(self.network, self.items, self.questions, here.device, here.rank, here.world)
+        total = here.total(torch.from_numpy(sums)).numpy()
+        ndcg, tail = (float(total[at] / total[at + 1]) if total[at + 1] else math.nan for at in (0, 2))
+        return ndcg, tail
+
+    def _identity(self) -> dict[str, Any]:
+        section = self.section.model_dump(mode="json", exclude=set(_NO_MATTER))
+        shape = asdict(self.network.shape)
+        rows = {"fold": self.manifest.fold, "n_rows": self.manifest.n_rows, "n_events": self.manifest.n_events}
+        start = {"seed": self.task.seed, "start_from": self.task.start_from}
+        return {**section, **shape, **rows, **start}
+
+    def _save(self, number: int) -> None:
+        if self.here.rank == 0:
+            state = {
+                "epochs": [asdict(epoch) for epoch in self.epochs],
+                "n_steps": self.n_steps,
+                "chosen": self._chosen(),
+                "scaler": self.scaler.state_dict(),
+            }
+            saved.save(self.root, number, self.network, self.optimizer, self._identity(), state)
+            saved.prune(self.root, {self._chosen()})
+        # none goes on before the checkpoint is there: a process that fails now restarts from it
+        self.here.total(torch.zeros(1))
+
+    def _resume(self) -> None:
+        found = saved.newest(self.root)
+        if found is None:
+            return
+        saved.check_identity(found, self._identity())
+        saved.restore(found, self.network, self.optimizer)
+        self.epochs = [Epoch(**epoch) for epoch in found.state["epochs"]]
+        self.n_steps = int(found.state["n_steps"])
+        self.scaler.load_state_dict(found.state["scaler"])
+
+
+_NO_MATTER = (
+    "objectives",
+    "loader",
+    "workers_count",
+    "num_processes",
+    "max_restarts",
+    "timeout_s",
+    "device",
+    "export_max_age_days",
+)
+"""Settings that a training may go on with when they changed."""
+
+
+class _StepLoss(nn.Module):
+    """The summed loss and weight of a batch: one forward call, as DistributedDataParallel wants it."""
+
+    def __init__(self, network: SequenceNetwork, section: BertConfig, items: Items, objective: Objective) -> None:
+        super().__init__()
+        self.network, self.section = network, section
+        self.is_full = len(items) <= section.max_full_softmax_items
+        chances = drawing_chances(torch.from_numpy(items.n_known))
+        self.chances, self.bounds = chances, chances.cumsum(0)
+
+    def forward(self, items: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        section, generator = self.section, torch.default_generator
+        outputs, targets, weights = guessed(
+            self.network,
+            items,
+            weights,
+            mask_share=section.mask_share,
+            last_mask_share=section.last_mask_share,
+            generator=generator,
+        )
+        if self.is_full:
+            return full_softmax(outputs, self.network.items(), targets, weights), weights.sum()
+        drawn = torch.rand(section.n_negatives, dtype=torch.float64, generator=generator)
+        negatives = torch.searchsorted(self.bounds, drawn).clamp(max=len(self.bounds) - 1)
+        log_q = self.chances[negatives].log().float().to(items.device)
+        negatives = negatives.to(items.device)
+        vectors = self.network.items
+        loss = sampled_softmax(outputs, vectors(targets), vectors(negatives), targets, negatives, weights, log_q)
+        return loss, weights.sum()
+
+
+class _Schedule:
+    """A linear rise of the learning rate, then a linear fall to nothing at the conf's last epoch."""
+
+    def __init__(self, section: BertConfig, n_steps: int) -> None:
+        self._peak, self._n_steps = section.learning_rate, n_steps
+        self._n_warmup = max(1, int(section.warmup_share * n_steps))
+        self.rate = 0.0
+
+    def rate_at(self, step: int) -> float:
+        rising = (step + 1) / self._n_warmup
+        falling = (self._n_steps - step) / max(1, self._n_steps - self._n_warmup)
+        self.rate = self._peak * max(0.0, min(1.0, rising, falling))
+        return self.rate
+
+
+def _optimizer(network: nn.Module, section: BertConfig) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(network.parameters(), lr=section.learning_rate, weight_decay=section.weight_decay)
+
+
+def _check_rows(manifest: Manifest, items: Items) -> None:
+    if manifest.n_rows == 0:
+        raise DataError(
+            f"there is nothing to learn from in fold {manifest.fold}: expected users with at least two known events, "
+            "found none. Leave bert out of blend.models, or give a log with longer histories."
+        )
+    if manifest.n_items != len(items):
+        raise DataError(f"expected {manifest.n_items} items, as the export says, found {len(items)}: run it again")
+
+
+def _seed(seed: int, *purpose: int) -> None:
+    """Seed all that draws, for a purpose."""
+    drawn = np.random.SeedSequence([seed, *purpose]).generate_state(2, np.uint64)
+    torch.manual_seed(int(drawn[0]) & (2**63 - 1))
+    np.random.seed(int(drawn[1]) & (2**32 - 1))
+    random.seed(int(drawn[1]))
+
+
+def told(epoch: Epoch, chosen: int) -> str:
+    """Return an epoch in a line for people."""
+    text = f"epoch {epoch.epoch}, loss {epoch.loss:.4f}"
+    if not math.isnan(epoch.ndcg):
+        text += f", NDCG@10 on valid {epoch.ndcg:.4f}, tail {epoch.ndcg_tail:.4f}, best epoch {chosen}"
+    return f"{text}, {epoch.seconds:.1f} s"
