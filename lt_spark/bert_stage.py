@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from pyspark.sql import DataFrame
@@ -21,12 +20,11 @@ from lt_spark.core.files import Folder
 from lt_spark.frames import known as folds
 from lt_spark.frames.as_candidates import as_candidates
 from lt_spark.frames.top_k import top_k
+from lt_spark.models.bert.distributed import run_training
 from lt_spark.models.bert.export import export, missing_version, read_pinned, remove_old, run_scoped
 from lt_spark.models.bert.sequences import weighted_events, windows
+from lt_spark.models.bert.task import Trained, TrainTask
 from lt_spark.stages import Context
-
-if TYPE_CHECKING:
-    from lt_spark.models.bert.train import Trained
 
 MODEL = "bert"
 _KEY, _DONE, _USERS = "key.json", "done.json", "users"
@@ -164,7 +162,7 @@ def _exported(c: Context, *, judged: bool, changed_since: str = "") -> Iterator[
 
 def _items(c: Context) -> DataFrame:
     """Return (item_idx, n_known, is_recommendable, vector): a row an item of the catalogue."""
-    vectors = c.storage.read_or_empty(embeddings_table(c.config))
+    vectors = c.storage.read_or_empty(embeddings_table(c.config), c.fold)
     if not c.config.bert.use_text:
         vectors = vectors.limit(0)
     return (
@@ -179,7 +177,7 @@ def _items(c: Context) -> DataFrame:
 
 def embeddings_table(config: Config) -> t.Table:
     """Return the table of text vectors that the models read."""
-    return t.ITEM_EMBEDDINGS if config.models.embeddings == "plain" else t.ITEM_EMBEDDINGS_ENRICHED
+    return t.EMBEDDINGS[config.models.embeddings]
 
 
 def _questions(c: Context) -> DataFrame:
@@ -208,10 +206,9 @@ def _questions(c: Context) -> DataFrame:
 
 def _train(
     c: Context, made: _Exported, objective: Objective, root: Folder, *, n_epochs: int | None, start: str = ""
-) -> "Trained":
+) -> Trained:
     """Train, or go on; leave the chosen network ready to be asked."""
-    from lt_spark.models.bert.distributed import run_training
-    from lt_spark.models.bert.train import TrainTask, serve
+    from lt_spark.models.bert.train import serve
 
     task = TrainTask(
         _warm(c.config.bert) if start else c.config.bert,

@@ -79,7 +79,7 @@ def check_config(config: Config) -> None:
 def outside(spark: SparkSession, config: Config, storage: Storage, stage: str) -> list[str]:
     """Return fingerprints of what a stage reads beside its tables: models, files, people's verdicts."""
     found: list[str] = []
-    if stage in ("embed", "describe", "context") and config.embed.model:
+    if stage in ("embed", "describe", "context", "text_bert") and config.embed.model:
         found.append(_fingerprint(encoder_folder(config)))
     if (
         stage in ("describe", "context")
@@ -200,7 +200,7 @@ def check_models(spark: SparkSession, config: Config, stages: set[str]) -> None:
     """
     if not config.context.enabled:
         stages = stages - {"context"}
-    if config.embed.model and stages & {"embed", "describe", "embed_enriched", "context"}:
+    if config.embed.model and stages & {"embed", "describe", "embed_enriched", "context", "text_bert"}:
         make.check_installed("transformers")
         model_info(spark, encoder_folder(config), config.embed.revision, "")
     section = config.language_model

@@ -28,8 +28,8 @@ from lt_spark.stages import BASELINE, BLEND, SETTING_SECTIONS, gate_k, newest_ac
 PLAIN, REBALANCED = "plain", "rebalanced"
 LEDGER_STAGE = "ledger"
 _PLACES = ("tables", "files", "run")
-_NEED_TEXT = ("bert",)
-_LEFT_OUT = ("gate", "publish", *ENRICHMENT, "tune_bert", "bert")
+_NEED_TEXT = ("bert", "text_bert")
+_LEFT_OUT = ("gate", "publish", *ENRICHMENT, "text_bert", "tune_bert", "bert")
 _MEASURED = tuple(stage.name for stage in STAGES if stage.name not in _LEFT_OUT)
 """The stages of a variant: the gate is asked by the ledger, for each model; no model of a variant reads texts."""
 

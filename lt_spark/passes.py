@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from lt_spark import describe_stage as ds
 from lt_spark import enrich_stages as es
 from lt_spark import stages as s
+from lt_spark import text_bert_stage as ts
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.runs import (
@@ -140,7 +141,9 @@ def run(
             tell(events[-1])
         notes.append("everything is up to date: nothing was done")
         return _summary(storage, purpose, started, events, [], notes)
-    es.check_models(spark, config, {task.stage.name for task in tasks if force or not task.is_done})
+    due = {task.stage.name for task in tasks if force or not task.is_done}
+    es.check_models(spark, config, due)
+    ts.check_installed(config, due)
     with disk_errors(config), RunLock(storage, config):
         for task in tasks:
             # what reads the tables of a stage that goes on is stale from now on, killed or not
@@ -225,6 +228,7 @@ def stage_tasks(
     """Return the tasks in order: stages without a fold, then fold by fold; keys come from settings, code and inputs."""
     wanted = {stage.name for stage in chosen_stages(stages, first, last)}
     es.check_config(config)
+    ts.check_config(config)
     folds = {"evaluate": EVALUATE, "produce": PRODUCE, "both": (*EVALUATE, *PRODUCE)}[purpose]
     done = done_stages(storage)
     source = config.source
@@ -246,7 +250,7 @@ def stage_tasks(
                     "fold": fold,
                     "schema": t.SCHEMA_VERSION,
                     "settings": [config.core.seed, *(getattr(config, name).model_dump() for name in stage.sections)],
-                    "code": [code_version(stage.module), inspect.getsource(stage.run)],
+                    "code": [*map(code_version, (stage.module, *stage.more_modules)), inspect.getsource(stage.run)],
                     "inputs": inputs,
                     "sources": sources if stage.name == "clean" else es.outside(spark, config, storage, stage.name),
                     "day": _day(config) if fold == "live" and "produce" in stage.sections else "",

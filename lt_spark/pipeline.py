@@ -2,8 +2,8 @@
 
     sources -> clean -> embed
                      -> split -> segment -> describe -> embed_enriched -> context
-                                         -> rebalance -> popularity, als_plain, als, neighbours, bert -> tune -> blend
-                                                                          -> evaluate -> gate -> publish -> gold
+                                         -> rebalance -> popularity, als_plain, als, neighbours -> text_bert -> bert
+                                                      -> tune -> blend -> evaluate -> gate -> publish -> gold
 
 EVALUATE runs every stage on fold valid (where everything is chosen), then on fold test (which decides nothing). PRODUCE
 runs fold live with the newest accepted settings: the daily command.
@@ -18,6 +18,7 @@ from lt_spark import context_stage as cs
 from lt_spark import describe_stage as ds
 from lt_spark import enrich_stages as es
 from lt_spark import stages as s
+from lt_spark import text_bert_stage as ts
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError, nearest
@@ -47,9 +48,11 @@ class Stage:
     """Whether the configuration wants it; a stage that is off is left out, and what it wrote before stays."""
     once_a_run: bool = False
     """Whether a run does it in the first of its folds only: what it writes has no fold."""
+    more_modules: tuple[str, ...] = ()
+    """Modules that it calls and ``module`` does not import: their code is part of its key too."""
 
 
-CANDIDATES = t.CANDIDATES
+CANDIDATES, EMBEDDINGS = t.CANDIDATES, tuple(t.EMBEDDINGS.values())
 STAGES: tuple[Stage, ...] = (
     Stage(
         "clean",
@@ -181,6 +184,27 @@ STAGES: tuple[Stage, ...] = (
         ("neighbours", "candidates", "evaluate", "produce"),
     ),
     Stage(
+        "text_bert",
+        "Teach the sentence encoder to recommend; vectors and candidates",
+        # test and live read their number of epochs of TEXT_BERT_EPOCHS of fold valid, which is its own table: it is not
+        # named here, for what changes valid's epochs (settings, code, the log's tables) changes these folds' keys too
+        (
+            t.INTERACTIONS_SPLIT,
+            t.ITEMS,
+            t.ITEM_SEGMENTS,
+            t.INTERACTIONS_REBALANCED,
+            t.ITEM_NEIGHBOURS,
+            t.TEXT_VERDICT,
+            t.ITEM_ENRICHMENTS,
+        ),
+        (t.ITEM_EMBEDDINGS_TUNED, t.TEXT_BERT_EPOCHS, t.TEXT_BERT_REPORT, CANDIDATES["text_bert"]),
+        ts.text_bert,
+        "lt_spark.models.text_bert.train",
+        ("text_bert", "embed", "tune", "candidates", "evaluate", "produce"),
+        is_on=ts.text_bert_is_on,
+        more_modules=("lt_spark.models.text_bert.pairs", "lt_spark.models.text_bert.predict", "lt_spark.enrich.embed"),
+    ),
+    Stage(
         "tune_bert",
         "Train the sequence model on valid, and choose its objective and epochs",
         (
@@ -189,12 +213,11 @@ STAGES: tuple[Stage, ...] = (
             t.INTERACTIONS_SPLIT,
             t.ITEMS,
             t.ITEM_SEGMENTS,
-            t.ITEM_EMBEDDINGS,
-            t.ITEM_EMBEDDINGS_ENRICHED,
+            *EMBEDDINGS,
         ),
         (t.BERT_EPOCHS,),
         bs.tune_bert,
-        "lt_spark.models.bert.train",
+        "lt_spark.models.bert.distributed",
         ("bert", "models", "evaluate"),
         ("valid",),
         is_on=bs.bert_is_on,
@@ -208,13 +231,12 @@ STAGES: tuple[Stage, ...] = (
             t.INTERACTIONS_SPLIT,
             t.ITEMS,
             t.ITEM_SEGMENTS,
-            t.ITEM_EMBEDDINGS,
-            t.ITEM_EMBEDDINGS_ENRICHED,
+            *EMBEDDINGS,
             t.BERT_EPOCHS,
         ),
         (CANDIDATES["bert"],),
         bs.bert,
-        "lt_spark.models.bert.train",
+        "lt_spark.models.bert.distributed",
         ("bert", "models", "candidates", "evaluate", "produce"),
         is_on=bs.bert_is_on,
     ),
@@ -286,6 +308,7 @@ STAGES: tuple[Stage, ...] = (
 )
 ENRICHMENT = ("embed", "describe", "embed_enriched", "context")
 """The stages of the language model."""
+_MODELS_OF_VECTORS = ("tune_bert", "bert")
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
@@ -310,10 +333,12 @@ def chosen_stages(stages: Sequence[str] | None, first: str | None, last: str | N
 def tables_read(stage: Stage, fold: str, config: Config) -> list[tuple[t.Table, str]]:
     """Return the tables that a stage reads in a fold, each with the fold of it that is read.
 
-    Of the candidate tables only those of configured models.
+    Of the candidate tables only those of configured models, and of the vectors that models read only the chosen ones.
     """
     models = {*config.blend.models, s.BASELINE}
     unused = {table for name, table in CANDIDATES.items() if name not in models}
+    if stage.name in _MODELS_OF_VECTORS:
+        unused |= {table for name, table in t.EMBEDDINGS.items() if name != config.models.embeddings}
     reads = [table for table in stage.reads if table not in unused]
     reads += stage.reads_live if fold == "live" else ()
     return [*((table, fold) for table in reads), *((table, "valid") for table in stage.reads_valid)]

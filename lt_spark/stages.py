@@ -46,6 +46,7 @@ SETTING_SECTIONS = (
     "als",
     "neighbours",
     "models",
+    "text_bert",
     "bert",
     "candidates",
     "blend",

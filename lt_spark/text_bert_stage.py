@@ -1,5 +1,6 @@
 """What the stage text_bert does with tables and files; models/text_bert says how the encoder is taught."""
 
+import importlib.util
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
@@ -20,55 +21,6 @@ from lt_spark.models.text_bert import data, head, pairs, predict, saved, train
 from lt_spark.models.text_bert.tower import Base, Tower, build
 from lt_spark.stages import Context
 
-ITEM_EMBEDDINGS_TUNED = t.Table(
-    "silver",
-    "item_embeddings_tuned",
-    "Each item's vector by the encoder that was taught on the fold's log.",
-    (
-        t.FOLD,
-        t.ITEM,
-        t.Column("content_hash", "string", "hex SHA-256 of what was read of the item, and of the weights"),
-        t.Column("model", "string", "the encoder and its revision, the method, and the start of the weights' hash"),
-        t.Column("vector", "array<float>", "unit length; zeros where the item has no text"),
-    ),
-    ("fold", "item_idx"),
-    ("fold",),
-)
-TEXT_BERT_EPOCHS = t.Table(
-    "silver",
-    "text_bert_epochs",
-    "The epochs of text_bert's training; NDCG on valid, which chooses, and null in the other folds.",
-    (
-        t.FOLD,
-        t.Column("train_on", "string", "all, or head: only pairs whose target is head"),
-        t.Column("epoch", "int", "number of the epoch; 0: the encoder before it learnt"),
-        t.Column("loss", "double", "mean contrastive loss; null for epoch 0"),
-        t.Column("ndcg", "double", "NDCG@10 of all on valid"),
-        t.Column("ndcg_tail", "double", "NDCG@10 of the tail (segment_top20) on valid"),
-        t.Column("ndcg_cold", "double", "NDCG@10 of cold targets on valid; null where there are none"),
-        t.Column("seconds", "double", "time of the epoch, judging included"),
-        t.Column("is_chosen", "boolean", "whether the epoch's weights are used; test and live train so many epochs"),
-    ),
-    ("fold", "train_on", "epoch"),
-    ("fold",),
-)
-TEXT_BERT_REPORT = t.Table(
-    "silver",
-    "text_bert_report",
-    "How well 'will this user like this item' is told: the fold's targets against drawn unknown items.",
-    (
-        t.FOLD,
-        t.Column("class", "string", "like: a target; dislike: an item drawn by popularity, neither known nor target"),
-        t.Column("precision", "double", "of the pairs called so, the share that are, at threshold 0.5"),
-        t.Column("recall", "double", "of the pairs that are, the share called so"),
-        t.Column("f1", "double", "harmonic mean of precision and recall"),
-        t.Column("n", "bigint", "pairs of the class"),
-    ),
-    ("fold", "class"),
-    ("fold",),
-)
-CANDIDATES_TEXT_BERT = t.candidates(predict.MODEL_NAME)
-
 
 @dataclass(frozen=True)
 class Taught:
@@ -88,14 +40,13 @@ class Taught:
 
 
 def text_bert_is_on(config: Config) -> bool:
-    """Return whether the encoder is taught."""
-    return section_of(config).enabled
+    """Return whether the encoder is taught: something uses its candidates, or its vectors."""
+    return _asked_by(config) != ""
 
 
 def section_of(config: Config) -> TextBertConfig:
     """Return section ``text_bert``."""
-    section: TextBertConfig | None = getattr(config, "text_bert", None)
-    return section or TextBertConfig()
+    return config.text_bert
 
 
 def check_config(config: Config) -> None:
@@ -104,11 +55,41 @@ def check_config(config: Config) -> None:
     Raises:
         ConfigError: what is missing, and what to do.
     """
-    if section_of(config).enabled and not config.embed.model:
+    asked_by = _asked_by(config)
+    if asked_by and not config.embed.model:
         raise ConfigError(
-            "text_bert.enabled is true and embed.model is empty: expected a sentence encoder, which is taught. Get one "
-            "with `lt-spark models fetch`, and set embed.model, or set text_bert.enabled=false."
+            f"{asked_by}, and embed.model is empty: expected a sentence encoder, which text_bert teaches. Get one with "
+            "`lt-spark models fetch`, and set embed.model, or leave text_bert out of blend.models and set "
+            "models.embeddings=plain."
         )
+
+
+def check_installed(config: Config, stages: set[str]) -> None:
+    """Check that the library of the adapters is there, before the first stage of a run starts.
+
+    Args:
+        config: the configuration.
+        stages: names of the stages that the run will do.
+
+    Raises:
+        ConfigError: with what to install.
+    """
+    method = config.text_bert.method
+    if "text_bert" in stages and method != "full" and importlib.util.find_spec("peft") is None:
+        raise ConfigError(
+            f"peft not installed, and text_bert.method {method} needs it. Run: pip install 'lt-spark[llm]', or set "
+            "text_bert.method=full."
+        )
+
+
+def _asked_by(config: Config) -> str:
+    """Return which setting uses text_bert; empty where none does."""
+    if predict.MODEL_NAME in config.blend.models:
+        return "blend.models names text_bert"
+    # of the models only bert reads vectors
+    if config.models.embeddings == "tuned" and "bert" in config.blend.models:
+        return "models.embeddings is tuned"
+    return ""
 
 
 def text_bert(c: Context) -> None:
@@ -123,25 +104,27 @@ def text_bert(c: Context) -> None:
         classifier, report = _classified(c, taught)
         folder = saved_in(c.config, c.fold)
         manifest = saved.save(folder, taught.tower, classifier)
-        c.write_rows(TEXT_BERT_EPOCHS, [_epoch_row(c.fold, section, row) for row in taught.epochs])
-        c.write_rows(TEXT_BERT_REPORT, [(c.fold, row.name, row.precision, row.recall, row.f1, row.n) for row in report])
+        c.write_rows(t.TEXT_BERT_EPOCHS, [_epoch_row(c.fold, section, row) for row in taught.epochs])
+        c.write_rows(
+            t.TEXT_BERT_REPORT, [(c.fold, row.name, row.precision, row.recall, row.f1, row.n) for row in report]
+        )
         tasks = inference_tasks(
             c.spark, uses_gpu=section.device != "cpu", gpus_per_task=c.config.language_model.gpus_per_task
         )
         tuned = predict.Tuned(folder.uri, manifest, base, *tasks)
-        c.write(ITEM_EMBEDDINGS_TUNED, predict.item_vectors(texts, tuned, c.fold))
+        c.write(t.ITEM_EMBEDDINGS_TUNED, predict.item_vectors(texts, tuned, c.fold))
         asked = pairs.history_texts(c.known, c.users, texts, section.history_items)
         candidates = predict.text_bert_candidates(
             predict.user_vectors(asked, tuned),
             c.seen,
-            c.read(ITEM_EMBEDDINGS_TUNED),
+            c.read(t.ITEM_EMBEDDINGS_TUNED),
             c.recommendable,
             c.config.candidates.n,
             fold=c.fold,
             scratch=vectors,
             n_items=c.read(t.ITEMS).count(),
         )
-        c.write(CANDIDATES_TEXT_BERT, candidates)
+        c.write(t.CANDIDATES[predict.MODEL_NAME], candidates)
     _tell_of(c, taught, report)
 
 
@@ -240,7 +223,7 @@ def _text_is_accepted(c: Context) -> bool:
 
 def _chosen_epochs(c: Context) -> int:
     """Return how many epochs valid chose; without a look at valid all of them count."""
-    row = c.read(TEXT_BERT_EPOCHS, "valid").where("is_chosen").select("epoch").first()
+    row = c.read(t.TEXT_BERT_EPOCHS, "valid").where("is_chosen").select("epoch").first()
     return int(row["epoch"]) if row is not None else section_of(c.config).epochs
 
 

@@ -14,10 +14,11 @@ from lt_spark.core.config_text import (
     PrivacyConfig,
     TextGateConfig,
 )
+from lt_spark.core.config_text_bert import TextBertConfig
 from lt_spark.core.errors import nearest
 from lt_spark.core.section import Section
 
-MODELS = ("popularity", "als_plain", "als", "neighbours", "bert")
+MODELS = ("popularity", "als_plain", "als", "neighbours", "bert", "text_bert")
 """Names of the models; each has a stage of its name and a table ``silver.candidates_<name>``."""
 
 
@@ -369,6 +370,7 @@ class Config(Section):
     als: AlsConfig = AlsConfig()
     neighbours: NeighboursConfig = NeighboursConfig()
     models: ModelsConfig = ModelsConfig()
+    text_bert: TextBertConfig = TextBertConfig()
     bert: BertConfig = BertConfig()
     candidates: CandidatesConfig = CandidatesConfig()
     tune: TuneConfig = TuneConfig()

@@ -15,8 +15,9 @@ TrainDtype = Literal["auto", "float32", "bfloat16", "float16"]
 class ModelsConfig(Section):
     """What the models that read text share."""
 
-    embeddings: Literal["plain", "enriched"] = "enriched"
-    """Vectors of the items' own text, or with the language model's accepted text (the same where it was refused)."""
+    embeddings: Literal["plain", "enriched", "tuned"] = "enriched"
+    """Vectors of the items' own text, with the language model's accepted text (the same where it was refused), or by
+    the encoder that text_bert taught."""
 
 
 class BertConfig(Section):

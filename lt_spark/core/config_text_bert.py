@@ -15,7 +15,6 @@ _LEARNING_RATES: dict[str, float] = {"lora": 2e-4, "adalora": 2e-4, "full": 2e-5
 class TextBertConfig(Section):
     """The encoder of section ``embed``, taught that a history's text lies near the next item's text."""
 
-    enabled: bool = False
     method: Method = "lora"
     """``lora``, ``adalora``: adapters beside frozen weights; ``full``: all weights learn."""
     lora_rank: int = Field(8, ge=1, le=256)

@@ -398,6 +398,53 @@ BERT_EPOCHS = Table(
     ),
     ("objective", "epoch"),
 )
+ITEM_EMBEDDINGS_TUNED = Table(
+    "silver",
+    "item_embeddings_tuned",
+    "Each item's vector by the encoder that was taught on the fold's log.",
+    (
+        FOLD,
+        ITEM,
+        Column("content_hash", "string", "hex SHA-256 of what was read of the item, and of the weights"),
+        Column("model", "string", "the encoder and its revision, the method, and the start of the weights' hash"),
+        Column("vector", "array<float>", "unit length; zeros where the item has no text"),
+    ),
+    ("fold", "item_idx"),
+    ("fold",),
+)
+TEXT_BERT_EPOCHS = Table(
+    "silver",
+    "text_bert_epochs",
+    "The epochs of text_bert's training; NDCG on valid, which chooses, and null in the other folds.",
+    (
+        FOLD,
+        Column("train_on", "string", "all, or head: only pairs whose target is head"),
+        Column("epoch", "int", "number of the epoch; 0: the encoder before it learnt"),
+        Column("loss", "double", "mean contrastive loss; null for epoch 0"),
+        Column("ndcg", "double", "NDCG@10 of all on valid"),
+        Column("ndcg_tail", "double", "NDCG@10 of the tail (segment_top20) on valid"),
+        Column("ndcg_cold", "double", "NDCG@10 of cold targets on valid; null where there are none"),
+        Column("seconds", "double", "time of the epoch, judging included"),
+        Column("is_chosen", "boolean", "whether the epoch's weights are used; test and live train so many epochs"),
+    ),
+    ("fold", "train_on", "epoch"),
+    ("fold",),
+)
+TEXT_BERT_REPORT = Table(
+    "silver",
+    "text_bert_report",
+    "How well 'will this user like this item' is told: the fold's targets against drawn unknown items.",
+    (
+        FOLD,
+        Column("class", "string", "like: a target; dislike: an item drawn by popularity, neither known nor target"),
+        Column("precision", "double", "of the pairs called so, the share that are, at threshold 0.5"),
+        Column("recall", "double", "of the pairs that are, the share called so"),
+        Column("f1", "double", "harmonic mean of precision and recall"),
+        Column("n", "bigint", "pairs of the class"),
+    ),
+    ("fold", "class"),
+    ("fold",),
+)
 
 
 def candidates(model_name: str) -> Table:
@@ -675,6 +722,8 @@ GOLD_TAIL_HEALTH = Table(
 )
 
 CANDIDATES = {name: candidates(name) for name in MODELS}
+EMBEDDINGS = {"plain": ITEM_EMBEDDINGS, "enriched": ITEM_EMBEDDINGS_ENRICHED, "tuned": ITEM_EMBEDDINGS_TUNED}
+"""The tables of text vectors that ``models.embeddings`` chooses from."""
 ALL_TABLES: tuple[Table, ...] = (
     *(value for value in list(globals().values()) if isinstance(value, Table)),
     *CANDIDATES.values(),

@@ -16,8 +16,7 @@ from pyspark.sql import SparkSession
 from lt_spark.core.config_models import BertConfig
 from lt_spark.core.errors import ConfigError, LtSparkError, TrainingError
 from lt_spark.core.files import Folder
-from lt_spark.models.bert import checkpoint as saved
-from lt_spark.models.bert.train import Epoch, Trained, TrainTask, told, train
+from lt_spark.models.bert.task import Epoch, Trained, TrainTask, told
 
 _FAILURE, _RESULT = "failure-{rank}.txt", "result.json"
 _POLL_S = 2.0
@@ -41,6 +40,10 @@ def run_training(spark: SparkSession, task: TrainTask, tell: Callable[[str], Non
         LtSparkError: what the user can mend (bad rows, a loss that is no number) is not tried again.
     """
     section = task.section
+    # torch is imported where something is trained, not where a run is planned
+    from lt_spark.models.bert import checkpoint as saved
+    from lt_spark.models.bert.train import train
+
     if section.num_processes == 1:
         return train(task, tell)
     check_slots(spark, section)
@@ -121,6 +124,8 @@ def rank_main(task: TrainTask, paths: str) -> None:
     TorchDistributor hides a process's own exception, so that the driver would only learn that one failed.
     """
     del paths
+    from lt_spark.models.bert.train import train
+
     root, rank = Folder(task.checkpoints), int(os.environ.get("RANK", "0"))
     try:
         trained = train(task)
@@ -154,6 +159,8 @@ def _forget_failures(root: Folder, n: int) -> None:
 @contextmanager
 def _progress(root: Folder, tell: Callable[[str], None]) -> Iterator[None]:
     """Tell of each checkpoint that the processes write meanwhile."""
+    from lt_spark.models.bert import checkpoint as saved
+
     done = threading.Event()
     before = saved.newest(root)
 

@@ -15,7 +15,6 @@ from lt_spark.core.config_models import Objective
 
 PAD = -1
 """Item of a place before a history begins."""
-_MASK_ROW = 0
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,8 @@ class SequenceNetwork(nn.Module):
         self.is_causal = shape.objective == "causal"
         self.n_places = shape.length if self.is_causal else shape.length + 1
         self.items = ItemVectors(shape, text, support, id_support)
-        self.mask = nn.Embedding(1, shape.embedding_size)
-        nn.init.normal_(self.mask.weight, std=0.02)
+        # a causal network has none: a weight without gradient would stop processes that learn together
+        self.mask = None if self.is_causal else nn.Parameter(0.02 * torch.randn(shape.embedding_size))
         options: dict[str, Any] = {"attn_implementation": "sdpa"}
         config = BertConfig(
             vocab_size=1,
@@ -121,8 +120,8 @@ class SequenceNetwork(nn.Module):
         n_places = items.shape[1]
         is_real = items != PAD
         vectors = self.items(items.clamp(min=0))
-        if hidden is not None:
-            vectors = torch.where(hidden.unsqueeze(2), self.mask.weight[_MASK_ROW], vectors)
+        if hidden is not None and self.mask is not None:
+            vectors = torch.where(hidden.unsqueeze(2), self.mask, vectors)
             is_real = is_real | hidden
         seen = is_real[:, None, None, :].expand(-1, 1, n_places, -1)  # (batch, 1, from, to)
         if self.is_causal:

@@ -32,7 +32,7 @@ class Ranks:
         """Return the element-wise sum over all processes, on the CPU; every process must call it."""
         if self.world == 1:
             return values
-        summed = values.to(self.device)
+        summed = values.detach().clone().to(self.device)
         dist.all_reduce(summed)
         return summed.cpu()
 

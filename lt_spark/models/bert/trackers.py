@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lt_spark.core.files import Folder
 
 if TYPE_CHECKING:
-    from lt_spark.models.bert.train import Epoch, TrainTask
+    from lt_spark.models.bert.task import Epoch, TrainTask
 
 
 class _Tracker(Protocol):

@@ -167,7 +167,7 @@ def read_training(folder: Folder, section: TextBertConfig) -> TrainingSet:
         raise DataError(
             f"text_bert has nothing to learn from: expected users with two known events of items that have a text, "
             f"found {len(pairs)} pairs, none of which may teach. Give the items titles, set text_bert.train_on=all, or "
-            "text_bert.enabled=false."
+            "leave text_bert out of blend.models and set models.embeddings=plain."
         )
     known = _read(folder, KNOWN)
     users_known = dict(zip(known["user_idx"].to_pylist(), _lists(known, "known"), strict=True))

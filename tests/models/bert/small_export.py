@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from lt_spark.core.config_models import BertConfig
 from lt_spark.core.files import Folder
 from lt_spark.models.bert.manifest import MANIFEST, SCHEMA_HASH, Manifest, Shard
-from lt_spark.models.bert.train import TrainTask
+from lt_spark.models.bert.task import TrainTask
 
 SMALL = {
     "embedding_size": 16,

@@ -239,4 +239,4 @@ def test_the_rows_of_an_epoch_are_counted(export: SmallExport, monkeypatch: pyte
 def test_adapting_the_section_is_checked() -> None:
     with pytest.raises(ValueError, match="multiple of bert.n_heads"):
         section(embedding_size=15, n_heads=2)
-    assert dataclasses.is_dataclass(training.TrainTask)
+    assert dataclasses.is_dataclass(SmallExport)

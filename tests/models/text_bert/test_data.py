@@ -71,7 +71,7 @@ def test_items_without_text_teach_nothing(tmp_path: Path) -> None:
 
 
 def test_no_pairs_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nothing to learn from.*found 0 pairs.*text_bert.enabled=false"):
+    with pytest.raises(DataError, match="nothing to learn from.*found 0 pairs.*leave text_bert out of blend.models"):
         read_training(write_log(tmp_path / "a", pairs=[], known=[]), section())
     with pytest.raises(DataError, match="found 96 pairs, none of which may teach"):
         read_training(write_log(tmp_path / "b", texts={1: ""}), section())

@@ -10,8 +10,7 @@ import pytest
 from lt_spark import text_bert_stage as ts
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config, TablesConfig
-from lt_spark.core.config_text_bert import TextBertConfig
-from lt_spark.core.errors import ConfigError, StorageError
+from lt_spark.core.errors import StorageError
 from lt_spark.core.storage import Storage
 from lt_spark.frames.known import KNOWN_SPLITS
 from lt_spark.models.text_bert import data, predict, saved
@@ -19,14 +18,10 @@ from lt_spark.stages import Context
 from tests.benchmarks import text_bert_carry_over as carry_over
 from tests.models.text_bert.tiny_bert import FIRST, SECOND, base_of, section, titles
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(600)]
 N_USERS = 64
 COLD, BLANK, HOSTILE = 64, 65, 66
 """Of no user: one with a title, one without, one of a hostile seller."""
-
-
-class WithTextBert(Config):
-    text_bert: TextBertConfig = TextBertConfig()
 
 
 class Shop:
@@ -35,14 +30,15 @@ class Shop:
         self.notes: list[str] = []
         self._write()
 
-    def config(self, **changes: Any) -> WithTextBert:
-        return WithTextBert.model_validate(
+    def config(self, **changes: Any) -> Config:
+        return Config.model_validate(
             {
                 "tables": {"root": str(self.folder / "t")},
                 "files": {"root": str(self.folder / "f")},
                 "embed": {"model": self.model},
                 "candidates": {"n": 20},
-                "text_bert": section(enabled=True, epochs=3, patience=3, classify_share=0.2, **changes).model_dump(),
+                "blend": {"models": ["als", "text_bert"]},
+                "text_bert": section(epochs=3, patience=3, classify_share=0.2, **changes).model_dump(),
             }
         )
 
@@ -114,12 +110,12 @@ def shop(spark: Any, tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Sho
 
 
 def test_valid_chooses_and_tells(shop: Shop) -> None:
-    rows = sorted(shop.rows(ts.TEXT_BERT_EPOCHS, "valid"), key=lambda row: row["epoch"])
+    rows = sorted(shop.rows(t.TEXT_BERT_EPOCHS, "valid"), key=lambda row: row["epoch"])
     assert [row["epoch"] for row in rows] == [0, 1, 2, 3] and sum(row["is_chosen"] for row in rows) == 1
     assert rows[0]["loss"] is None and rows[3]["loss"] < rows[1]["loss"]
     chosen = next(row for row in rows if row["is_chosen"])
     assert chosen["ndcg"] > rows[0]["ndcg"] and {row["train_on"] for row in rows} == {"all"}
-    report = {row["class"]: row for row in shop.rows(ts.TEXT_BERT_REPORT, "valid")}
+    report = {row["class"]: row for row in shop.rows(t.TEXT_BERT_REPORT, "valid")}
     assert set(report) == {"like", "dislike"} and report["like"]["n"] == report["dislike"]["n"] == N_USERS
     assert any(note.startswith("text_bert (valid): ") and "pairs taught" in note for note in shop.notes)
 
@@ -127,7 +123,7 @@ def test_valid_chooses_and_tells(shop: Shop) -> None:
 def test_vectors_are_those_of_the_saved_tower(shop: Shop) -> None:
     folder = ts.saved_in(shop.config(), "valid")
     tower = saved.load(folder, base_of(shop.model))
-    rows = {row["item_idx"]: row for row in shop.rows(ts.ITEM_EMBEDDINGS_TUNED, "valid")}
+    rows = {row["item_idx"]: row for row in shop.rows(t.ITEM_EMBEDDINGS_TUNED, "valid")}
     assert set(rows) == set(range(67))
     np.testing.assert_allclose(rows[33]["vector"], tower.encode_items([titles()[33]])[0], atol=2e-6)
     assert not any(rows[BLANK]["vector"])
@@ -138,9 +134,9 @@ def test_vectors_are_those_of_the_saved_tower(shop: Shop) -> None:
 
 
 def test_candidates_are_unknown_ranked_and_cold_ones_among_them(shop: Shop) -> None:
-    rows = shop.rows(ts.CANDIDATES_TEXT_BERT, "valid")
+    rows = shop.rows(t.CANDIDATES["text_bert"], "valid")
     assert {(row["fold"], row["model_name"]) for row in rows} == {("valid", "text_bert")}
-    vectors = {row["item_idx"]: np.array(row["vector"]) for row in shop.rows(ts.ITEM_EMBEDDINGS_TUNED, "valid")}
+    vectors = {row["item_idx"]: np.array(row["vector"]) for row in shop.rows(t.ITEM_EMBEDDINGS_TUNED, "valid")}
     tower = saved.load(ts.saved_in(shop.config(), "valid"), base_of(shop.model))
     for user in (0, 5):
         first, second = shop.known_of[user][:2]
@@ -161,14 +157,14 @@ def test_candidates_are_unknown_ranked_and_cold_ones_among_them(shop: Shop) -> N
 
 
 def test_test_and_live_train_what_valid_chose_without_looking(shop: Shop) -> None:
-    chosen = next(row["epoch"] for row in shop.rows(ts.TEXT_BERT_EPOCHS, "valid") if row["is_chosen"])
+    chosen = next(row["epoch"] for row in shop.rows(t.TEXT_BERT_EPOCHS, "valid") if row["is_chosen"])
     before = saved.read_manifest(ts.saved_in(shop.config(), "valid"))
     shop.run("live")
-    rows = shop.rows(ts.TEXT_BERT_EPOCHS, "live")
+    rows = shop.rows(t.TEXT_BERT_EPOCHS, "live")
     assert {row["epoch"] for row in rows} == set(range(chosen + 1))
     assert {row["ndcg"] for row in rows} == {None} and {row["fold"] for row in rows} == {"live"}
-    assert shop.rows(ts.TEXT_BERT_REPORT, "live") == [], "nobody knows what comes next"
-    assert len({row["user_idx"] for row in shop.rows(ts.CANDIDATES_TEXT_BERT, "live")}) == N_USERS
+    assert shop.rows(t.TEXT_BERT_REPORT, "live") == [], "nobody knows what comes next"
+    assert len({row["user_idx"] for row in shop.rows(t.CANDIDATES["text_bert"], "live")}) == N_USERS
     assert saved.read_manifest(ts.saved_in(shop.config(), "valid")) == before, "a tower a fold"
     assert saved.read_manifest(ts.saved_in(shop.config(), "live")) != before
 
@@ -215,15 +211,6 @@ def test_a_worker_loads_the_tower_once(shop: Shop) -> None:
     assert predict.loaded(tuned) is predict.loaded(tuned) and predict.loaded(tuned).n_loads == 1
 
 
-def test_settings_that_miss_something(shop: Shop) -> None:
-    config = shop.config()
-    ts.check_config(config)
-    with pytest.raises(ConfigError, match="text_bert.enabled is true and embed.model is empty"):
-        ts.check_config(config.model_copy(update={"embed": config.embed.model_copy(update={"model": ""})}))
-    assert not ts.text_bert_is_on(Config()) and ts.text_bert_is_on(config)
-    ts.check_config(Config())
-
-
 def test_test_needs_what_valid_chose(shop: Shop, tmp_path: Path) -> None:
     c = shop.context("test")
     c.storage = Storage(shop.spark, c.config.model_copy(update={"tables": TablesConfig(root=str(tmp_path))}), "run-1")
@@ -236,7 +223,7 @@ def test_carry_over_measures_three_towers(shop: Shop, capsys: pytest.CaptureFixt
     c = shop.context("valid", classify=False)
     found = carry_over.measure(c, ts.section_of(c.config))
     assert set(found) == {carry_over.UNTOUCHED, carry_over.ALL, carry_over.HEAD}
-    untouched = min(shop.rows(ts.TEXT_BERT_EPOCHS, "valid"), key=lambda row: row["epoch"])
+    untouched = min(shop.rows(t.TEXT_BERT_EPOCHS, "valid"), key=lambda row: row["epoch"])
     assert found[carry_over.UNTOUCHED].mean("all") == pytest.approx(untouched["ndcg"])
     assert found[carry_over.UNTOUCHED].mean("tail") == pytest.approx(untouched["ndcg_tail"])
     text = carry_over.lines(found, seed=1)
