@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
@@ -95,14 +95,14 @@ def bert(c: Context) -> None:
         _finish(c, root)
 
 
-def check_installed() -> None:
-    """Check that torch and transformers are there.
+def check_installed(stages: Collection[str] = ("bert",)) -> None:
+    """Check that torch and transformers are there, where the model is one of the stages.
 
     Raises:
         ConfigError: with what to install.
     """
     for name in ("torch", "transformers", "safetensors"):
-        if importlib.util.find_spec(name) is None:
+        if {"tune_bert", MODEL} & set(stages) and importlib.util.find_spec(name) is None:
             raise ConfigError(
                 f"blend.models names bert, which needs {name}: expected it installed here and on every executor. Run "
                 "pip install 'lt-spark[bert]', or leave bert out of blend.models."

@@ -11,6 +11,7 @@ from typing import Literal
 from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
+from lt_spark import bert_stage as bs
 from lt_spark import describe_stage as ds
 from lt_spark import enrich_stages as es
 from lt_spark import stages as s
@@ -144,6 +145,7 @@ def run(
     due = {task.stage.name for task in tasks if force or not task.is_done}
     es.check_models(spark, config, due)
     ts.check_installed(config, due)
+    bs.check_installed(due)
     with disk_errors(config), RunLock(storage, config):
         for task in tasks:
             # what reads the tables of a stage that goes on is stale from now on, killed or not

@@ -53,6 +53,7 @@ class Stage:
 
 
 CANDIDATES, EMBEDDINGS = t.CANDIDATES, tuple(t.EMBEDDINGS.values())
+_BERT_MODULES = ("lt_spark.models.bert.sequences", "lt_spark.models.bert.export", "lt_spark.models.bert.serve")
 STAGES: tuple[Stage, ...] = (
     Stage(
         "clean",
@@ -221,6 +222,7 @@ STAGES: tuple[Stage, ...] = (
         ("bert", "models", "evaluate"),
         ("valid",),
         is_on=bs.bert_is_on,
+        more_modules=_BERT_MODULES,
     ),
     Stage(
         "bert",
@@ -239,6 +241,7 @@ STAGES: tuple[Stage, ...] = (
         "lt_spark.models.bert.distributed",
         ("bert", "models", "candidates", "evaluate", "produce"),
         is_on=bs.bert_is_on,
+        more_modules=_BERT_MODULES,
     ),
     Stage(
         "tune",

@@ -39,7 +39,10 @@ def test_variants_differ_in_rebalance_and_place_only(method, expected):
     assert [variant.tables.root for variant in variants.values()] == ["here/ledger/plain", "here/ledger/rebalanced"]
     for variant in variants.values():
         assert variant.rebalance.strength == 0.7
-        assert changed(variant, rebalance={"method": method}, tables={"root": "here/"}) == config
+        # no model of a variant reads texts
+        assert variant.blend.models == ("als", "neighbours", "popularity")
+        blend = {"models": config.blend.models}
+        assert changed(variant, rebalance={"method": method}, tables={"root": "here/"}, blend=blend) == config
 
 
 def test_variants_in_a_catalog_have_schemas_of_their_own():

@@ -58,6 +58,12 @@ class BertConfig(Section):
     n_negatives: int = Field(2_048, ge=1)
     use_weights: bool = True
     """Whether an event counts its weight of rebalance in the loss."""
+    logit_adjustment: float = Field(0.0, ge=0, le=2)
+    """Above 0: this x log popularity is added to the scores while the model learns, and not in use."""
+    contrastive: float = Field(0.0, ge=0, le=10)
+    """Above 0: this x the loss of telling a window's other masked view (CL4SRec) is added."""
+    adversarial: float = Field(0.0, ge=0, le=10)
+    """Above 0: each step also learns at item vectors moved by this length along the gradient (FGM); twice the time."""
     max_valid_users: int = Field(10_000, ge=10)
     """Users of valid that an epoch is judged by."""
     loader: LoaderKind = "auto"

@@ -327,7 +327,7 @@ def main() -> None:
     parser.add_argument("--text-vectors", type=Path, help="npz with vectors (n_items, d) for lt_spark on amazon")
     parser.add_argument("--models", nargs="+", help="these alone, as `lt_spark causal`")
     parser.add_argument("--settings", nargs="+", type=int, help="which settings of each model: 0 is its first")
-    parser.add_argument("--speed-only", action="store_true", help="seconds of an epoch at one size, and no more")
+    parser.add_argument("--speed", nargs="+", type=int, metavar="SIZE", help="only seconds of an epoch, at these sizes")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -341,12 +341,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, log, n_items, text in data:
             bench = open_bench(name, log, n_items, folder, arguments.rectools_python, text)
-            if arguments.speed_only:
-                rows += [speed(bench, size, 50) for size in (64, 128)]
+            if arguments.speed:
+                rows += [speed(bench, size, 50) for size in arguments.speed]
             else:
                 candidates = wanted(CANDIDATES[name], arguments.models, arguments.settings)
                 rows += bench.compare(candidates, arguments.seeds)
-    heads = SPEED_HEADS if arguments.speed_only else HEADS
+    heads = SPEED_HEADS if arguments.speed else HEADS
     print("", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *rows, sep="\n")
 
 

@@ -9,7 +9,9 @@ _CHUNK_SCORES = 2**26
 """Scores held at once: 256 MB in float32."""
 
 
-def full_softmax(outputs: Tensor, item_vectors: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+def full_softmax(
+    outputs: Tensor, item_vectors: Tensor, targets: Tensor, weights: Tensor, adjustment: Tensor | None = None
+) -> Tensor:
     """Return the weighted sum of -log softmax over all items.
 
     Above a number of scores the places go in chunks, whose scores are computed again for the gradient instead of kept.
@@ -19,20 +21,26 @@ def full_softmax(outputs: Tensor, item_vectors: Tensor, targets: Tensor, weights
         item_vectors: (n_items, d).
         targets: (n,) item_idx that stood there.
         weights: (n,).
+        adjustment: (n_items,) added to every place's scores; None: nothing.
     """
     n_rows = max(1, _CHUNK_SCORES // item_vectors.shape[0])
     if len(outputs) <= n_rows:
-        return _summed(outputs, item_vectors, targets, weights)
+        return _summed(outputs, item_vectors, targets, weights, adjustment)
     parts = []
     for start in range(0, len(outputs), n_rows):
         part = slice(start, start + n_rows)
-        rows = outputs[part], item_vectors, targets[part], weights[part]
+        rows = outputs[part], item_vectors, targets[part], weights[part], adjustment
         parts.append(checkpoint(_summed, *rows, use_reentrant=False))
     return torch.stack(parts).sum()
 
 
-def _summed(outputs: Tensor, item_vectors: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    losses = cross_entropy((outputs @ item_vectors.T).float(), targets, reduction="none")
+def _summed(
+    outputs: Tensor, item_vectors: Tensor, targets: Tensor, weights: Tensor, adjustment: Tensor | None
+) -> Tensor:
+    scores = (outputs @ item_vectors.T).float()
+    if adjustment is not None:
+        scores = scores + adjustment
+    losses = cross_entropy(scores, targets, reduction="none")
     return (losses * weights).sum()
 
 
@@ -44,6 +52,7 @@ def sampled_softmax(
     negatives: Tensor,
     weights: Tensor,
     log_q: Tensor,
+    adjustment: Tensor | None = None,
 ) -> Tensor:
     """Return the weighted sum of -log softmax over the target and drawn items, corrected for how they were drawn.
 
@@ -59,10 +68,13 @@ def sampled_softmax(
         negatives: (m,) item_idx.
         weights: (n,).
         log_q: (m,) log of the chance to draw each negative.
+        adjustment: (n_items,) added to the items' scores; None: nothing.
     """
     m = len(negatives)
     positive = (outputs * target_vectors).sum(1, keepdim=True).float()  # (n, 1)
     drawn = (outputs @ negative_vectors.T).float() - (log_q + torch.log(torch.tensor(float(m))))  # (n, m)
+    if adjustment is not None:
+        positive, drawn = positive + adjustment[targets].unsqueeze(1), drawn + adjustment[negatives]
     drawn = drawn.masked_fill(targets.unsqueeze(1) == negatives.unsqueeze(0), -torch.inf)
     scores = torch.cat([positive, drawn], dim=1)
     losses = torch.logsumexp(scores, 1) - positive.squeeze(1)

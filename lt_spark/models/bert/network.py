@@ -77,16 +77,27 @@ class SequenceNetwork(nn.Module):
     """Reads histories; a place's output, times the item vectors, are the scores of what comes there."""
 
     def __init__(
-        self, shape: Shape, text: Tensor, support: Tensor, *, dropout: float = 0.0, id_support: float = 0.0
+        self,
+        shape: Shape,
+        text: Tensor,
+        support: Tensor,
+        *,
+        dropout: float = 0.0,
+        id_support: float = 0.0,
+        hides: bool = False,
     ) -> None:
-        """Make a network with random weights; see :class:`ItemVectors` for the arguments."""
+        """Make a network with random weights; see :class:`ItemVectors` for the arguments.
+
+        ``hides``: a causal network gets a vector for what is hidden too, as contrastive views need it.
+        """
         super().__init__()
         self.shape = shape
         self.is_causal = shape.objective == "causal"
         self.n_places = shape.length if self.is_causal else shape.length + 1
         self.items = ItemVectors(shape, text, support, id_support)
-        # a causal network has none: a weight without gradient would stop processes that learn together
-        self.mask = None if self.is_causal else nn.Parameter(0.02 * torch.randn(shape.embedding_size))
+        # a causal network has none unless it hides: a weight without gradient would stop processes that learn together
+        has_mask = hides or not self.is_causal
+        self.mask = nn.Parameter(0.02 * torch.randn(shape.embedding_size)) if has_mask else None
         options: dict[str, Any] = {"attn_implementation": "sdpa"}
         config = BertConfig(
             vocab_size=1,
@@ -112,7 +123,7 @@ class SequenceNetwork(nn.Module):
         Args:
             items: (batch, places) item_idx, at most ``n_places``, padded on the left with PAD. Places are counted
                 from the end: the newest has the same one whatever the padding.
-            hidden: (batch, places) bool, places whose item is hidden (masked only).
+            hidden: (batch, places) bool, places whose item is hidden.
 
         Returns:
             (batch, places, embedding_size); of padding, meaningless.

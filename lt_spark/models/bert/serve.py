@@ -44,6 +44,8 @@ def write_served(network: SequenceNetwork, folder: Folder) -> str:
     vectors = item_vectors(network)
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     weights.pop("items.project.weight", None)
+    if network.is_causal:
+        weights.pop("mask", None)  # only the views of its training hid anything
     weights[_IDS] = torch.from_numpy(vectors)
     folder.mark(time.time())
     folder.remove_file(_SHAPE)

@@ -18,6 +18,7 @@ from lt_spark.core.errors import DataError, TrainingError
 from lt_spark.core.files import Folder
 from lt_spark.models.bert import checkpoint as saved
 from lt_spark.models.bert import validation
+from lt_spark.models.bert.extras import adversarial_step, contrastive_loss, popularity_adjustment
 from lt_spark.models.bert.inputs import Items, read_items, read_questions
 from lt_spark.models.bert.loader import Batch, make_loader
 from lt_spark.models.bert.loss import drawing_chances, full_softmax, sampled_softmax
@@ -77,7 +78,14 @@ def build_network(task_section: BertConfig, objective: Objective, items: Items, 
         text.shape[1],
     )
     support = torch.from_numpy(items.n_known)
-    return SequenceNetwork(shape, text, support, dropout=section.dropout, id_support=section.id_support)
+    return SequenceNetwork(
+        shape,
+        text,
+        support,
+        dropout=section.dropout,
+        id_support=section.id_support,
+        hides=section.contrastive > 0,
+    )
 
 
 class _Trainer:
@@ -182,8 +190,8 @@ class _Trainer:
         rate = self.schedule.rate_at(self.n_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(device.partition(":")[0], self.format, enabled=self.format != torch.float32):
-            loss, weight = self.step(items.to(device), weights.to(device))
+        inputs = items.to(device), weights.to(device)
+        loss, weight = self._forward(*inputs)
         if not bool(torch.isfinite(loss)):
             raise TrainingError(
                 f"the loss is {float(loss)} at epoch {number}, batch {at}, process {self.here.rank}: nothing was "
@@ -191,9 +199,14 @@ class _Trainer:
             )
         total = self.here.total(weight.detach().cpu().reshape(1))[0]
         # DistributedDataParallel takes the mean of the processes' gradients
-        mean = loss * (self.here.world / max(float(total), 1e-9))
+        share = self.here.world / max(float(total), 1e-9)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(mean).backward()
+        self._backward(loss * share)
+        adversarial_step(
+            self.network.items.ids.weight,
+            self.section.adversarial,
+            lambda: self._backward(self._forward(*inputs)[0] * share),
+        )
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.section.clip_norm)
         self.scaler.step(self.optimizer)
@@ -201,6 +214,15 @@ class _Trainer:
         self.n_steps += 1
         n_rows = 0 if batch is None else len(batch.items)
         return torch.tensor([float(loss.detach()), float(weight), float(n_rows)], dtype=torch.float64)
+
+    def _forward(self, items: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        kind = self.here.device.partition(":")[0]
+        with torch.autocast(kind, self.format, enabled=self.format != torch.float32):
+            loss, weight = self.step(items, weights)
+        return loss, weight
+
+    def _backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def _judge(self) -> tuple[float, float]:
         if self.questions is None:
@@ -264,9 +286,20 @@ class _StepLoss(nn.Module):
         self.is_full = len(items) <= section.max_full_softmax_items
         chances = drawing_chances(torch.from_numpy(items.n_known))
         self.chances, self.bounds = chances, chances.cumsum(0)
+        self.adjustment: Tensor | None = None
+        if section.logit_adjustment:
+            self.adjustment = popularity_adjustment(torch.from_numpy(items.n_known), section.logit_adjustment)
 
     def forward(self, items: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         section, generator = self.section, torch.default_generator
+        loss, weight = self._guess(items, weights, generator)
+        if section.contrastive:
+            loss = loss + section.contrastive * contrastive_loss(self.network, items, weights, generator)
+        return loss, weight
+
+    def _guess(self, items: Tensor, weights: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        section = self.section
+        adjustment = self.adjustment.to(items.device) if self.adjustment is not None else None
         outputs, targets, weights = guessed(
             self.network,
             items,
@@ -276,13 +309,14 @@ class _StepLoss(nn.Module):
             generator=generator,
         )
         if self.is_full:
-            return full_softmax(outputs, self.network.items(), targets, weights), weights.sum()
+            return full_softmax(outputs, self.network.items(), targets, weights, adjustment), weights.sum()
         drawn = torch.rand(section.n_negatives, dtype=torch.float64, generator=generator)
         negatives = torch.searchsorted(self.bounds, drawn).clamp(max=len(self.bounds) - 1)
         log_q = self.chances[negatives].log().float().to(items.device)
         negatives = negatives.to(items.device)
         vectors = self.network.items
-        loss = sampled_softmax(outputs, vectors(targets), vectors(negatives), targets, negatives, weights, log_q)
+        drawn_vectors = vectors(targets), vectors(negatives)
+        loss = sampled_softmax(outputs, *drawn_vectors, targets, negatives, weights, log_q, adjustment)
         return loss, weights.sum()
 
 
