@@ -23,7 +23,7 @@ from lt_spark.passes import run
 from lt_spark.stages import Context
 from tests.small_shop import SMALL_BERT
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(900)]
 BERT_STAGES = ("tune_bert", "bert")
 
 
