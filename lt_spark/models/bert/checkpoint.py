@@ -86,6 +86,19 @@ def newest(root: Folder) -> Checkpoint | None:
     return None
 
 
+def newest_state(root: Folder) -> dict[str, Any] | None:
+    """Return what the newest checkpoint's training knew, or None; the weights beside it are not read."""
+    for epoch in reversed(epochs_in(root)):
+        folder = root.child(f"{_PREFIX}{epoch:05d}")
+        try:
+            if folder.exists(MANIFEST):
+                state: dict[str, Any] = json.loads(folder.read(_STATE))
+                return state
+        except (StorageError, ValueError):  # pruned, or written anew, at this moment
+            continue
+    return None
+
+
 def whole(root: Folder, epoch: int) -> Checkpoint | None:
     """Return the checkpoint of an epoch, or None where a file is missing or is not the one its manifest names."""
     folder = root.child(f"{_PREFIX}{epoch:05d}")

@@ -108,22 +108,14 @@ def _distribute(spark: SparkSession, task: TrainTask) -> None:
     # it tells of its own steps as warnings
     logging.getLogger("TorchDistributor").setLevel(logging.ERROR)
     with _threads(task.section.num_processes if local else 1):
-        distributor.run(rank_main, task, _paths())
+        distributor.run(rank_main, task)
 
 
-def _paths() -> str:
-    """Return where this package is imported from, for processes that torchrun starts."""
-    import lt_spark
-
-    return os.path.dirname(os.path.dirname(os.path.abspath(lt_spark.__file__ or "")))
-
-
-def rank_main(task: TrainTask, paths: str) -> None:
+def rank_main(task: TrainTask) -> None:
     """Train in a process that torchrun started; what fails is written to the checkpoints' folder.
 
     TorchDistributor hides a process's own exception, so that the driver would only learn that one failed.
     """
-    del paths
     from lt_spark.models.bert.train import train
 
     root, rank = Folder(task.checkpoints), int(os.environ.get("RANK", "0"))
@@ -162,16 +154,18 @@ def _progress(root: Folder, tell: Callable[[str], None]) -> Iterator[None]:
     from lt_spark.models.bert import checkpoint as saved
 
     done = threading.Event()
-    before = saved.newest(root)
+    seen = [max(saved.epochs_in(root), default=0)]
+
+    def tell_news() -> None:
+        state = saved.newest_state(root)
+        if state is not None:
+            for row in state["epochs"][seen[0] :]:
+                tell(told(Epoch(**row), state["chosen"]))
+            seen[0] = max(seen[0], len(state["epochs"]))
 
     def watch() -> None:
-        seen = before.epoch if before else 0
         while not done.wait(_POLL_S):
-            newest = saved.newest(root)
-            if newest is not None and newest.epoch > seen:
-                for row in newest.state["epochs"][seen:]:
-                    tell(told(Epoch(**row), newest.state["chosen"]))
-                seen = newest.epoch
+            tell_news()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from lt_spark.models.bert.network import PAD, SequenceNetwork
+from lt_spark.models.bert.manifest import PAD
+from lt_spark.models.bert.network import SequenceNetwork
 
 _VIEW_SHARE = 0.3
 """Share of the events that each view hides."""

@@ -10,7 +10,7 @@ import pyarrow.dataset as ds
 
 from lt_spark.core.errors import DataError
 from lt_spark.frames.shards import reachable
-from lt_spark.models.bert.network import PAD
+from lt_spark.models.bert.manifest import PAD
 
 Ints = npt.NDArray[Any]
 

@@ -9,6 +9,8 @@ from lt_spark.core.errors import StorageError
 from lt_spark.core.files import Folder
 
 MANIFEST = "manifest.json"
+PAD = -1
+"""Item of a place before a history begins."""
 COLUMNS = {"user_idx": "int", "window": "int", "items": "array<int>", "orders": "array<int>", "weights": "array<float>"}
 """The columns of a shard and their Spark types."""
 SCHEMA_HASH = hashlib.sha256(json.dumps(["bert-export-1", *COLUMNS.items()]).encode()).hexdigest()

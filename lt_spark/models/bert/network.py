@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from lt_spark.core.config_models import Objective
-
-PAD = -1
-"""Item of a place before a history begins."""
+from lt_spark.models.bert.manifest import PAD
 
 
 @dataclass(frozen=True)

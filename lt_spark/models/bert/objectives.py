@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from lt_spark.models.bert.network import PAD, SequenceNetwork
+from lt_spark.models.bert.manifest import PAD
+from lt_spark.models.bert.network import SequenceNetwork
 
 
 def guessed(

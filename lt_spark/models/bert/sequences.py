@@ -3,8 +3,7 @@
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-PADDING = -1
-"""The item of a place without event."""
+from lt_spark.models.bert.manifest import PAD
 
 
 def weighted_events(interactions_augmented: DataFrame, interactions_rebalanced: DataFrame | None) -> DataFrame:
@@ -69,7 +68,7 @@ def windows(events: DataFrame, length: int, max_windows: int, min_events: int = 
         .select(
             F.col("user_idx").cast("int"),
             "window",
-            _padded("item_idx", length, F.lit(PADDING)).alias("items"),
+            _padded("item_idx", length, F.lit(PAD)).alias("items"),
             _padded("event_order", length, F.lit(0)).alias("orders"),
             _padded("weight", length, F.lit(0.0).cast("float")).alias("weights"),
         )
@@ -80,7 +79,7 @@ def _real_item() -> Column:
     item = F.col("item_idx").cast("int")
     wrong = F.raise_error(
         F.concat(
-            F.lit(f"events hold an item_idx that is the padding's ({PADDING}), negative or missing: expected 0 or "),
+            F.lit(f"events hold an item_idx that is the padding's ({PAD}), negative or missing: expected 0 or "),
             F.lit("more, found "),
             F.coalesce(item.cast("string"), F.lit("none")),
             F.lit(" of user_idx "),

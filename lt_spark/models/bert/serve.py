@@ -20,7 +20,8 @@ from lt_spark.core.files import Folder
 from lt_spark.engines import placement
 from lt_spark.engines.loaded import prepare_process
 from lt_spark.frames.spread import spread
-from lt_spark.models.bert.network import PAD, SequenceNetwork, Shape
+from lt_spark.models.bert.manifest import PAD
+from lt_spark.models.bert.network import SequenceNetwork, Shape
 from lt_spark.models.bert.validation import item_vectors, user_vectors
 
 SERVED = "served"

@@ -22,8 +22,8 @@ from lt_spark.models.bert.extras import adversarial_step, contrastive_loss, popu
 from lt_spark.models.bert.inputs import Items, read_items, read_questions
 from lt_spark.models.bert.loader import Batch, make_loader
 from lt_spark.models.bert.loss import drawing_chances, full_softmax, sampled_softmax
-from lt_spark.models.bert.manifest import Manifest, read_manifest
-from lt_spark.models.bert.network import PAD, SequenceNetwork, Shape
+from lt_spark.models.bert.manifest import PAD, Manifest, read_manifest
+from lt_spark.models.bert.network import SequenceNetwork, Shape
 from lt_spark.models.bert.objectives import guessed
 from lt_spark.models.bert.processes import Ranks, number_format, ranks
 from lt_spark.models.bert.serve import SERVED, write_served
@@ -194,7 +194,7 @@ class _Trainer:
         loss, weight = self._forward(*inputs)
         if not bool(torch.isfinite(loss)):
             raise TrainingError(
-                f"the loss is {float(loss)} at epoch {number}, batch {at}, process {self.here.rank}: nothing was "
+                f"the loss is {float(loss.detach())} at epoch {number}, batch {at}, process {self.here.rank}: nothing was "
                 "overwritten, the last checkpoint stands. Lower bert.learning_rate, or set bert.dtype: float32."
             )
         total = self.here.total(weight.detach().cpu().reshape(1))[0]

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from lt_spark.models.bert.network import PAD, SequenceNetwork, Shape
+from lt_spark.models.bert.manifest import PAD
+from lt_spark.models.bert.network import SequenceNetwork, Shape
 
 N_ITEMS, TEXT = 10, 3
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from lt_spark.models.bert.network import PAD
+from lt_spark.models.bert.manifest import PAD
 from lt_spark.models.bert.objectives import guessed, hidden_places
 from tests.models.bert.test_network import network
 

@@ -11,7 +11,6 @@ import torch
 
 from lt_spark.core.errors import StorageError
 from lt_spark.core.files import Folder
-from lt_spark.models.bert.network import PAD
 from lt_spark.models.bert.serve import ITEMS, ask_batch, read_served, write_served
 from tests.models.bert.test_network import network
 
@@ -71,4 +70,3 @@ def test_items_that_the_network_does_not_know_are_left_out(tmp_path: Path) -> No
     version = write_served(network(), folder)
     one, other = (ask_batch(asked(h), folder.uri, version, "cpu").column(1).to_pylist() for h in ([1, 2, 99], [1, 2]))
     assert one == other
-    assert PAD == -1

@@ -1,6 +1,5 @@
 """The training of one process: it learns, goes on exactly where it stopped, and fails with a reason."""
 
-import dataclasses
 import errno
 import math
 import os
@@ -239,4 +238,3 @@ def test_the_rows_of_an_epoch_are_counted(export: SmallExport, monkeypatch: pyte
 def test_adapting_the_section_is_checked() -> None:
     with pytest.raises(ValueError, match="multiple of bert.n_heads"):
         section(embedding_size=15, n_heads=2)
-    assert dataclasses.is_dataclass(SmallExport)
