@@ -194,8 +194,8 @@ class _Trainer:
         loss, weight = self._forward(*inputs)
         if not bool(torch.isfinite(loss)):
             raise TrainingError(
-                f"the loss is {float(loss.detach())} at epoch {number}, batch {at}, process {self.here.rank}: nothing was "
-                "overwritten, the last checkpoint stands. Lower bert.learning_rate, or set bert.dtype: float32."
+                f"the loss is {float(loss.detach())} at epoch {number}, batch {at}, process {self.here.rank}: nothing "
+                "was overwritten, the last checkpoint stands. Lower bert.learning_rate, or set bert.dtype: float32."
             )
         total = self.here.total(weight.detach().cpu().reshape(1))[0]
         # DistributedDataParallel takes the mean of the processes' gradients
