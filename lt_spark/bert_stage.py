@@ -86,7 +86,7 @@ def bert(c: Context) -> None:
     served = root.child(SERVED)
     section = c.config.bert
     own = folds.histories(c.known.join(c.users, "user_idx", "left_semi"), section.max_length)
-    asked = ask_users(own, served.uri, version, section.device).join(c.seen, "user_idx", "left")
+    asked = ask_users(own, served.uri, version, section.device, int8=section.int8).join(c.seen, "user_idx", "left")
     items = c.spark.read.parquet(served.child(ITEMS).uri).join(c.recommendable, "item_idx", "left_semi")
     with c.scratch("vectors") as scratch:
         ranked = top_k(asked, items, c.config.candidates.n, scratch=scratch, n_items=c.read(t.ITEMS).count())

@@ -41,6 +41,8 @@ class BertConfig(Section):
     """``masked``: share of the events that are hidden and guessed."""
     last_mask_share: float = Field(0.8, ge=0, le=1)
     """``masked``: share of the windows whose last event alone is hidden, as in use."""
+    causal_share: float = Field(0.0, ge=0, le=10)
+    """``masked``: above 0, this x the loss of guessing each event from those before it is added (the same weights)."""
     epochs: int = Field(30, ge=1)
     """Most epochs; the learning rate falls to nothing over them."""
     patience: int = Field(5, ge=1)
@@ -81,6 +83,8 @@ class BertConfig(Section):
     device: Device = "auto"
     dtype: TrainDtype = "auto"
     """``auto``: on a GPU bfloat16 where it computes it, else float32."""
+    int8: bool = False
+    """Whether users' vectors are made with the linear layers in 8 bits, on the CPU."""
     warm_start: bool = False
     """Whether fold live goes on from its last model, with what is new and a sample of the old, instead of anew."""
     warm_epochs: int = Field(3, ge=1)

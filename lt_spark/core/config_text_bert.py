@@ -63,6 +63,10 @@ class TextBertConfig(Section):
     """Whether a classifier of 'will this user like this item' is trained on the finished vectors, and reported."""
     classify_share: float = Field(0.1, gt=0, lt=1)
     """Share of the pairs that teach the classifier instead of the encoder."""
+    n_layers: int | None = Field(None, ge=1)
+    """Lowest layers of the encoder that are kept before it is taught; null: all."""
+    int8: bool = False
+    """Whether vectors are made with the linear layers in 8 bits, on the CPU; it learns in full."""
     device: Device = "auto"
 
     @property

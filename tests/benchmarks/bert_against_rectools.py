@@ -18,7 +18,10 @@ import statistics
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +83,7 @@ CANDIDATES = {
         *(theirs("SASRec", size, 50, drop) for size in (64, 128) for drop in (0.2, 0.4)),
         *(ours("causal", size, 50, drop) for size in (64, 128) for drop in (0.2, 0.4)),
         *(theirs("BERT4Rec", 64, length, 0.2, epochs=60, patience=10, every=2) for length in (20, 50)),
-        ours("masked", 64, 50, 0.2),
+        *(ours("masked", size, 50, 0.2, causal_share=share) for size in (64, 128) for share in (0.0, 1.0)),
     ],
     "ml-100k": [
         *(theirs("SASRec", size, length, 0.2, **LONG) for size in (64, 128) for length in (50, 100)),
@@ -183,10 +186,11 @@ def write_export(fold: Fold, section: BertConfig, text: Any, root: Path) -> None
     pq.write_table(pa.table(questions), root / "questions" / "part.parquet")
 
 
-def run_ours(candidate: Candidate, fold: Fold, seed: int, text: Any, epochs: int | None) -> Tried:
+def run_ours(candidate: Candidate, fold: Fold, seed: int, text: Any, epochs: int | None, device: str) -> Tried:
     """Train lt_spark's model on a fold, until valid gets no better or for a number of epochs."""
+    torch.set_num_threads(1)
     section = BertConfig(
-        n_layers=2, n_heads=2, device="cpu", loader="pyarrow", use_text=text is not None, epochs=candidate.epochs,
+        n_layers=2, n_heads=2, device=device, loader="pyarrow", use_text=text is not None, epochs=candidate.epochs,
         patience=candidate.patience, **candidate.settings,
     )  # fmt: skip
     objective: Objective = "masked" if candidate.model.endswith("masked") else "causal"
@@ -221,10 +225,10 @@ def side(python: str, path: Path, settings: dict[str, Any]) -> list[dict[str, An
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def run_theirs(candidate: Candidate, path: Path, seed: int, python: str, epochs: int | None) -> Tried:
+def run_theirs(candidate: Candidate, path: Path, seed: int, python: str, epochs: int | None, device: str) -> Tried:
     """Train RecTools' model likewise, in its own environment."""
     settings = {**candidate.settings, "model": candidate.model.split()[1], "seed": seed, "epochs": candidate.epochs}
-    settings |= {"patience": candidate.patience, "every": candidate.every, "packed": True}
+    settings |= {"patience": candidate.patience, "every": candidate.every, "packed": True, "device": device}
     if epochs:
         settings |= {"epochs": epochs, "patience": None, "every": epochs}
     lines = side(python, path, settings)
@@ -252,24 +256,35 @@ class Bench:
     paths: dict[str, Path]
     python: str
     text: Any = None
+    device: str = "cpu"
+    workers: int = 1
 
-    def run(self, candidate: Candidate, fold: str, seed: int, epochs: int | None = None) -> Tried:
+    def run(self, fold: str, asked: tuple[Candidate, int, int | None]) -> Tried:
+        """Train a candidate with a seed, for a number of epochs or until valid gets no better."""
+        candidate, seed, epochs = asked
         if candidate.model.startswith("lt_spark"):
-            return run_ours(candidate, self.folds[fold], seed, self.text, epochs)
-        return run_theirs(candidate, self.paths[fold], seed, self.python, epochs)
+            return run_ours(candidate, self.folds[fold], seed, self.text, epochs, self.device)
+        return run_theirs(candidate, self.paths[fold], seed, self.python, epochs, self.device)
 
     def compare(self, candidates: list[Candidate], seeds: list[int]) -> list[str]:
         """Try all on valid, then ask each model's best for test; return rows of the table."""
+        # a fresh interpreter each: a forked one cannot use a GPU
+        with ProcessPoolExecutor(self.workers, mp_context=get_context("spawn")) as pool:
+            return self._compared(pool, candidates, seeds)
+
+    def _compared(self, pool: ProcessPoolExecutor, candidates: list[Candidate], seeds: list[int]) -> list[str]:
         best: dict[str, Tried] = {}
-        for each in candidates:
-            found = self.run(each, "valid", seeds[0])
+        for found in pool.map(partial(self.run, "valid"), [(each, seeds[0], None) for each in candidates]):
+            each = found.candidate
             told = f"epoch {found.epochs} of {found.n_epochs_run}, valid {found.ndcg:.4f} / {found.ndcg_tail:.4f}"
             print(f"{self.name}, {each.model}, {each}: {told}, {found.seconds:.1f} s an epoch", flush=True)
             if each.model not in best or found.ndcg > best[each.model].ndcg:
                 best[each.model] = found
         rows = []
-        for model, chosen in best.items():
-            tests = [self.run(chosen.candidate, "test", seed, chosen.epochs) for seed in seeds]
+        asked = [(chosen.candidate, seed, chosen.epochs) for chosen in best.values() for seed in seeds]
+        answers = list(pool.map(partial(self.run, "test"), asked))
+        for place, (model, chosen) in enumerate(best.items()):
+            tests = answers[place * len(seeds) : (place + 1) * len(seeds)]
             test = " / ".join(f"{statistics.mean(column):.4f}" for column in zip(*map(both, tests), strict=True))
             valid = f"{chosen.ndcg:.4f} / {chosen.ndcg_tail:.4f}"
             row = (self.name, model, chosen.candidate, chosen.epochs, valid, test, f"{chosen.seconds:.1f}")
@@ -307,7 +322,7 @@ def speed(bench: Bench, size: int, length: int) -> str:
     return row
 
 
-def open_bench(name: str, log: pd.DataFrame, n_items: int, folder: str, python: str, text: Any) -> Bench:
+def open_bench(name: str, log: pd.DataFrame, n_items: int, folder: str, text: Any, how: argparse.Namespace) -> Bench:
     """Split a log, and tell how large its folds are."""
     paths = {fold: Path(folder) / f"{name}-{fold}.npz" for fold in ("valid", "test")}
     folds = {fold: write_fold(log, n_items, fold, path) for fold, path in paths.items()}
@@ -315,7 +330,7 @@ def open_bench(name: str, log: pd.DataFrame, n_items: int, folder: str, python: 
         asked = f"{len(made.asked)} users asked, {int(made.is_tail.sum())} for tail"
         items = f"{n_items} items, {int((made.n_known == 0).sum())} without event"
         print(f"{name}, {fold}: {len(made.item)} known events, {asked}; {items}", flush=True)
-    return Bench(name, folds, paths, python, text)
+    return Bench(name, folds, paths, how.rectools_python, text, how.device, how.workers)
 
 
 def main() -> None:
@@ -328,6 +343,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", help="these alone, as `lt_spark causal`")
     parser.add_argument("--settings", nargs="+", type=int, help="which settings of each model: 0 is its first")
     parser.add_argument("--speed", nargs="+", type=int, metavar="SIZE", help="only seconds of an epoch, at these sizes")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=1, help="trainings at a time")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -340,7 +357,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, log, n_items, text in data:
-            bench = open_bench(name, log, n_items, folder, arguments.rectools_python, text)
+            bench = open_bench(name, log, n_items, folder, text, arguments)
             if arguments.speed:
                 rows += [speed(bench, size, 50) for size in arguments.speed]
             else:

@@ -78,22 +78,22 @@ def packed_module() -> Any:
     return Packed
 
 
-def judged(module: Any, dataset: Any, fold: Fold) -> tuple[float, float]:
+def judged(module: Any, dataset: Any, fold: Fold, device: str) -> tuple[float, float]:
     """Return NDCG@10 (all, tail) of a model in training."""
     preparator = module.data_preparator
     known = preparator.transform_dataset_u2i(dataset, fold.asked)
-    users, items = module._get_user_item_embeddings(preparator.get_dataloader_recommend(known, 256), "cpu")
+    users, items = module._get_user_item_embeddings(preparator.get_dataloader_recommend(known, 256), device)
     module.train()
     row_of = {user: row for row, user in enumerate(fold.asked)}
     rows = np.array([row_of[user] for user in known.user_id_map.external_ids])
     scores = np.full((len(rows), fold.n_items), -np.inf, np.float32)
     scores[:, preparator.get_known_item_ids().astype(int)] = (
-        users.numpy() @ items.detach().numpy()[preparator.n_item_extra_tokens :].T
+        users.cpu().numpy() @ items.detach().cpu().numpy()[preparator.n_item_extra_tokens :].T
     )
     return fold.ndcg(rows, scores)
 
 
-def judge(dataset: Any, fold: Fold, epochs: int, every: int, patience: int | None) -> Any:
+def judge(dataset: Any, fold: Fold, epochs: int, every: int, patience: int | None, device: str) -> Any:
     """Return a callback that prints a line an epoch, and ends the training when valid gets no better."""
     from pytorch_lightning import Callback
 
@@ -116,7 +116,7 @@ def judge(dataset: Any, fold: Fold, epochs: int, every: int, patience: int | Non
                 "loss": float(trainer.callback_metrics.get("train_loss", np.nan)),
             }
             if epoch % every == 0 or epoch == epochs:
-                line["ndcg"], line["ndcg_tail"] = judged(pl_module, dataset, fold)
+                line["ndcg"], line["ndcg_tail"] = judged(pl_module, dataset, fold, device)
                 if line["ndcg"] > self.best:
                     self.best, self.best_epoch = line["ndcg"], epoch
                 trainer.should_stop = patience is not None and epoch - self.best_epoch >= patience
@@ -129,6 +129,7 @@ def main(path: str, text: str) -> None:
     settings = json.loads(text)
     name, epochs, seed = settings.pop("model"), settings.pop("epochs"), settings.pop("seed")
     patience, every = settings.pop("patience", None), settings.pop("every", 1)
+    device = settings.pop("device", "cpu")
 
     import pandas as pd
     import torch
@@ -158,9 +159,9 @@ def main(path: str, text: str) -> None:
 
     def trainer() -> Any:
         return Trainer(
-            max_epochs=epochs, min_epochs=1, accelerator="cpu", devices=1, enable_checkpointing=False, logger=False,
-            enable_progress_bar=False, enable_model_summary=False,
-            callbacks=[judge(dataset, fold, epochs, every, patience)],
+            max_epochs=epochs, min_epochs=1, accelerator={"cuda": "gpu"}.get(device, device), devices=1,
+            enable_checkpointing=False, logger=False, enable_progress_bar=False, enable_model_summary=False,
+            callbacks=[judge(dataset, fold, epochs, every, patience, device)],
         )  # fmt: skip
 
     kind = {"SASRec": SASRecModel, "BERT4Rec": BERT4RecModel}[name]

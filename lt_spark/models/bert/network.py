@@ -115,13 +115,14 @@ class SequenceNetwork(nn.Module):
         # items come as vectors: the table of words is not ours
         self.bert.embeddings.word_embeddings = nn.Identity()  # type: ignore[assignment]
 
-    def forward(self, items: Tensor, hidden: Tensor | None = None) -> Tensor:
+    def forward(self, items: Tensor, hidden: Tensor | None = None, *, causal: bool | None = None) -> Tensor:
         """Return each place's output.
 
         Args:
             items: (batch, places) item_idx, at most ``n_places``, padded on the left with PAD. Places are counted
                 from the end: the newest has the same one whatever the padding.
             hidden: (batch, places) bool, places whose item is hidden.
+            causal: whether a place sees those before it alone; None: as the objective says.
 
         Returns:
             (batch, places, embedding_size); of padding, meaningless.
@@ -133,7 +134,7 @@ class SequenceNetwork(nn.Module):
             vectors = torch.where(hidden.unsqueeze(2), self.mask, vectors)
             is_real = is_real | hidden
         seen = is_real[:, None, None, :].expand(-1, 1, n_places, -1)  # (batch, 1, from, to)
-        if self.is_causal:
+        if self.is_causal if causal is None else causal:
             seen = seen & torch.ones(n_places, n_places, dtype=torch.bool, device=items.device).tril()
         # a place of padding looks at itself, or its weights would be no numbers
         seen = seen | torch.eye(n_places, dtype=torch.bool, device=items.device)

@@ -14,6 +14,7 @@ def guessed(
     *,
     mask_share: float,
     last_mask_share: float,
+    causal_share: float = 0.0,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the network over windows and gather the places that it guesses.
@@ -24,6 +25,8 @@ def guessed(
         weights: (batch, length + 1) weight of each event in the loss.
         mask_share: share of hidden places (masked only).
         last_mask_share: share of windows whose last place alone is hidden (masked only).
+        causal_share: weight of the next item at every place, guessed from those before it by the same weights
+            (masked only); 0: nothing of it.
         generator: draws what is hidden; on the CPU.
 
     Returns:
@@ -40,6 +43,11 @@ def guessed(
         else:
             is_asked = hidden[rows, first:]
             outputs, targets = network(own, is_asked), own
+            if causal_share:
+                # an item keeps the place that it has beside a mask
+                before = network(own, causal=True)[:, :-1]
+                follows = (own[:, :-1] != PAD) & (own[:, 1:] != PAD) & (own_weights[:, 1:] > 0)
+                parts.append((before[follows], own[:, 1:][follows], causal_share * own_weights[:, 1:][follows]))
         is_asked = is_asked & (own_weights > 0)
         parts.append((outputs[is_asked], targets[is_asked], own_weights[is_asked]))
     outputs, targets, weights = (torch.cat(each) for each in zip(*parts, strict=True))

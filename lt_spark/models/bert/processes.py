@@ -22,15 +22,17 @@ class Ranks:
         rank: from 0.
         world: number of processes.
         device: cpu, or cuda:INDEX.
+        is_group: whether they were started to learn together, be it one alone.
     """
 
     rank: int
     world: int
     device: str
+    is_group: bool = False
 
     def total(self, values: Tensor) -> Tensor:
         """Return the element-wise sum over all processes, on the CPU; every process must call it."""
-        if self.world == 1:
+        if not self.is_group:
             return values
         summed = values.detach().clone().to(self.device)
         dist.all_reduce(summed)
@@ -46,17 +48,22 @@ def ranks(section: BertConfig) -> Iterator[Ranks]:
     """
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     device = _device(section, int(os.environ.get("LOCAL_RANK", "0")))
-    if world == 1:
+    if "RANK" not in os.environ:
         yield Ranks(0, 1, device)
         return
-    backend = "nccl" if device.startswith("cuda") else "gloo"
+    backend = "nccl" if device.startswith("cuda") and not _share_gpus() else "gloo"
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
     dist.init_process_group(backend, timeout=timedelta(seconds=section.timeout_s))
     try:
-        yield Ranks(rank, world, device)
+        yield Ranks(rank, world, device, is_group=True)
     finally:
         dist.destroy_process_group()
+
+
+def _share_gpus() -> bool:
+    """Whether this machine has fewer GPUs than processes: nccl refuses two of them on one."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > torch.cuda.device_count()
 
 
 def _device(section: BertConfig, local_rank: int) -> str:

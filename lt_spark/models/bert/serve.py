@@ -18,6 +18,7 @@ from lt_spark.core.config_text import Device
 from lt_spark.core.errors import StorageError
 from lt_spark.core.files import Folder
 from lt_spark.engines import placement
+from lt_spark.engines.int8 import with_int8
 from lt_spark.engines.loaded import prepare_process
 from lt_spark.frames.spread import spread
 from lt_spark.models.bert.manifest import PAD
@@ -68,8 +69,13 @@ def write_served(network: SequenceNetwork, folder: Folder) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def read_served(folder: Folder, device: str) -> SequenceNetwork:
+def read_served(folder: Folder, device: str, *, int8: bool = False) -> SequenceNetwork:
     """Return the network of a folder, ready to be asked.
+
+    Args:
+        folder: as ``write_served`` left it.
+        device: where it runs; ``cpu`` with ``int8``.
+        int8: whether its linear layers compute in 8 bits.
 
     Raises:
         StorageError: it is not there, or not whole.
@@ -81,10 +87,13 @@ def read_served(folder: Folder, device: str) -> SequenceNetwork:
         network.load_state_dict(tensors_of(folder.read(_NETWORK)))
     except (RuntimeError, ValueError) as error:
         raise StorageError(f"{_NETWORK} at {folder.uri} does not fit its shape: run the stage bert again") from error
-    return network.eval().to(device)
+    network = network.eval().to(device)
+    if int8:
+        network.bert = with_int8(network.bert)
+    return network
 
 
-def ask_users(histories: DataFrame, folder: str, version: str, device: Device) -> DataFrame:
+def ask_users(histories: DataFrame, folder: str, version: str, device: Device, *, int8: bool = False) -> DataFrame:
     """Return (user_idx, vector): what each history asks for, to be multiplied with the item vectors.
 
     The network is loaded once a Python worker.
@@ -94,18 +103,21 @@ def ask_users(histories: DataFrame, folder: str, version: str, device: Device) -
         folder: as ``write_served`` left it; every executor reads it.
         version: the hash that it returned: a worker that has read another one reads again.
         device: where it runs.
+        int8: whether the linear layers compute in 8 bits; on the CPU then, whatever ``device``.
     """
 
     def ask(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            yield ask_batch(batch, folder, version, device)
+            yield ask_batch(batch, folder, version, device, int8=int8)
 
     return spread(histories.select("user_idx", "items"), "user_idx").mapInArrow(ask, _USERS)
 
 
-def ask_batch(batch: pa.RecordBatch, folder: str, version: str, device: Device) -> pa.RecordBatch:
+def ask_batch(
+    batch: pa.RecordBatch, folder: str, version: str, device: Device, *, int8: bool = False
+) -> pa.RecordBatch:
     """Ask the network for the users of an Arrow batch (user_idx, items)."""
-    network = _loaded(folder, version, placement.device(device))
+    network = _loaded(folder, version, placement.device("cpu" if int8 else device), int8)
     length = network.shape.length
     histories = np.full((batch.num_rows, length), PAD, np.int64)
     for row, items in enumerate(batch.column(1).to_pylist()):
@@ -119,14 +131,14 @@ def ask_batch(batch: pa.RecordBatch, folder: str, version: str, device: Device) 
     return pa.RecordBatch.from_arrays([batch.column(0).filter(pa.array(is_asked)), lists], schema=_BATCH)
 
 
-_kept: dict[tuple[str, str, str], SequenceNetwork] = {}
+_kept: dict[tuple[str, str, str, bool], SequenceNetwork] = {}
 """The network that this process read last: one fold's at a time."""
 
 
-def _loaded(folder: str, version: str, device: str) -> SequenceNetwork:
-    key = (folder, version, device)
+def _loaded(folder: str, version: str, device: str, int8: bool) -> SequenceNetwork:
+    key = (folder, version, device, int8)
     if key not in _kept:
         prepare_process()
         _kept.clear()
-        _kept[key] = read_served(Folder(folder), device)
+        _kept[key] = read_served(Folder(folder), device, int8=int8)
     return _kept[key]

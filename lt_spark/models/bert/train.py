@@ -105,7 +105,7 @@ class _Trainer:
         self.network = network.to(here.device)
         step = _StepLoss(self.network, self.section, self.items, task.objective)
         self.step: nn.Module = step
-        if here.world > 1:
+        if here.is_group:
             self.step = DistributedDataParallel(step)
         self.n_epochs = task.n_epochs or self.section.epochs
         self.optimizer = _optimizer(self.network, self.section)
@@ -306,6 +306,7 @@ class _StepLoss(nn.Module):
             weights,
             mask_share=section.mask_share,
             last_mask_share=section.last_mask_share,
+            causal_share=section.causal_share,
             generator=generator,
         )
         if self.is_full:

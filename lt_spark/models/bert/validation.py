@@ -43,15 +43,26 @@ def ndcg_sums(
 ) -> Array:
     """Return (4,): summed NDCG@10 of all users and their number, then of users with a tail target.
 
-    The tail's NDCG counts a user's tail targets alone, at their places in the full list. Of several processes each
-    takes every ``world``-th user; their sums add up.
+    Of several processes each takes every ``world``-th user; their sums add up. Arguments as of ``ndcg_by_user``.
+    """
+    values = ndcg_by_user(network, items, questions, device, rank, world)
+    sums: Array = np.stack([np.nansum(values, axis=1), (~np.isnan(values)).sum(axis=1)], axis=1).ravel()
+    return sums
+
+
+def ndcg_by_user(
+    network: SequenceNetwork, items: Items, questions: Questions, device: str, rank: int = 0, world: int = 1
+) -> Array:
+    """Return (2, n): each user's NDCG@10, and that of the tail targets alone; NaN of a user without any.
+
+    The tail's counts a user's tail targets at their places in the full list.
 
     Args:
         network: in training mode or not; left as it was.
         items: the catalogue.
         questions: users and what they did next.
         device: where the network is.
-        rank: of this process.
+        rank: of this process, which takes every ``world``-th user.
         world: number of processes.
     """
     was_training = network.training
@@ -67,16 +78,15 @@ def ndcg_sums(
     )
     network.train(was_training)
     offsets, targets = questions.targets
-    sums = np.zeros(4)
+    values = np.full((2, len(mine)), np.nan)
     for at, user in enumerate(mine):
         own = slice(offsets[user], offsets[user + 1])
         is_tail = questions.is_tail[own]
-        for place, wanted in ((0, targets[own]), (2, targets[own][is_tail])):
+        for row, wanted in enumerate((targets[own], targets[own][is_tail])):
             if len(wanted):
                 ranks = np.flatnonzero(np.isin(positions[at], wanted)) + 1
-                sums[place] += float(metrics.ndcg(ranks, len(wanted), K))
-                sums[place + 1] += 1
-    return sums
+                values[row, at] = float(metrics.ndcg(ranks, len(wanted), K))
+    return values
 
 
 def _rows(csr: Csr, rows: Array) -> Csr:

@@ -46,12 +46,21 @@ class Tuned:
 
 def loaded(tuned: Tuned) -> Loaded[Tower]:
     """Return this process's tower, loaded at the first call only."""
-    place = placement.device(tuned.manifest.section.device)
-    key = ("text_bert", tuned.folder, tuned.manifest.sha256, place.partition(":")[0])
-    tower = once(key, lambda: load(Folder(tuned.folder), tuned.base))
+    section = tuned.manifest.section
+    place = placement.device("cpu" if section.int8 else section.device)
+    key = ("text_bert", tuned.folder, tuned.manifest.sha256, section.int8, place.partition(":")[0])
+    tower = once(key, lambda: _load(tuned))
     if tower.value.device != place:
         # Spark may give the next task of this process another of the executor's GPUs
         tower.value.move(place)
+    return tower
+
+
+def _load(tuned: Tuned) -> Tower:
+    if not tuned.manifest.section.int8:
+        return load(Folder(tuned.folder), tuned.base)
+    tower = load(Folder(tuned.folder), tuned.base, "cpu")
+    tower.to_int8()
     return tower
 
 

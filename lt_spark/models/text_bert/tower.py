@@ -14,6 +14,7 @@ from lt_spark.core.config_text_bert import TextBertConfig
 from lt_spark.core.errors import ConfigError
 from lt_spark.engines import placement
 from lt_spark.engines.encoder import Encoder, pool, token_batches
+from lt_spark.engines.int8 import with_int8
 from lt_spark.engines.loaded import prepare_process
 from lt_spark.engines.model_files import ModelInfo, local_copy
 
@@ -130,6 +131,13 @@ class Tower:
         if self.section.method == "adalora":
             self.model.base_model.update_and_allocate(step)
 
+    def to_int8(self) -> None:
+        """Compute in 8 bits from now on: adapters become part of the weights, and nothing can be learnt any more."""
+        model = self.model.merge_and_unload() if self._has_adapters else self.model
+        self.model = with_int8(model.eval())
+        self._items = self._encoder(self.section.item_max_tokens)
+        self._histories = self._encoder(self.section.max_tokens)
+
     def state(self) -> dict[str, Any]:
         """Return copies, on the CPU, of what training changes, by name: the adapters alone, or all weights."""
         return {
@@ -177,11 +185,14 @@ def build(base: Base, section: TextBertConfig, *, n_steps: int, seed: int) -> To
         ConfigError: a library is missing, or the model has no layers that an adapter is known to fit.
     """
     prepare_process()
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     folder, place = local_copy(base.folder), placement.device(section.device)
+    if section.n_layers is not None:
+        options["config"] = _shortened(AutoConfig.from_pretrained(folder, **options), section.n_layers)
     model: Any = AutoModel.from_pretrained(folder, use_safetensors=True, dtype="float32", **options)
+    options.pop("config", None)
     if getattr(model.config, "is_encoder_decoder", False):
         model = model.get_encoder()
     with seeded(seed):
@@ -226,6 +237,18 @@ def seeded(seed: int) -> Iterator[None]:
 def weights_hash(weights: bytes) -> str:
     """Return the hex SHA-256 of a file of weights."""
     return hashlib.sha256(weights).hexdigest()
+
+
+def _shortened(config: Any, n_layers: int) -> Any:
+    """Return a model's configuration with its lowest layers alone: the others' weights are not read."""
+    found = getattr(config, "num_hidden_layers", None)
+    if found is None or n_layers > found:
+        raise ConfigError(
+            f"text_bert.n_layers is {n_layers}, and embed.model has {found or 'no known number of'} layers: set it to "
+            "at most so many, or to null for all."
+        )
+    config.num_hidden_layers = n_layers
+    return config
 
 
 def _with_adapters(model: Any, section: TextBertConfig, n_steps: int, name: str) -> Any:

@@ -80,3 +80,26 @@ def test_a_batch_of_padding_alone_asks_nothing() -> None:
         outputs, targets, _ = guessed(network(objective), items, torch.zeros(1, 7), **HALF, generator=draw())
         assert outputs.shape == (0, 8)
         assert len(targets) == 0
+
+
+def test_both_losses_read_the_same_weights_and_the_causal_one_counts_its_share() -> None:
+    net, items = network("masked"), windows([1, 2, 3, 4], [5, 6, 7, 8, 9, 1, 2])
+    weights = torch.ones(items.shape)
+    weights[1, -1] = 3.0
+    masked = guessed(net, items, weights, **HALF, generator=draw(3))
+    outputs, targets, kept = guessed(net, items, weights, **HALF, causal_share=0.5, generator=draw(3))
+    follows = sorted([2, 3, 4, 6, 7, 8, 9, 1, 2])
+    assert sorted(targets.tolist()) == sorted(masked[1].tolist() + follows)
+    assert float(kept.sum()) == float(masked[2].sum()) + 0.5 * (8 + 3)
+    # the last event, guessed from all before it: nothing of it is read
+    place = [at for at, weight in enumerate(kept.tolist()) if weight == 1.5]
+    assert [targets[at].item() for at in place] == [2]
+    before = net(torch.tensor([[5, 6, 7, 8, 9, 1, 0]]), causal=True)[0, -2]
+    assert torch.allclose(outputs[place[0]], before, atol=1e-5)
+
+
+def test_a_causal_network_is_not_changed_by_the_share() -> None:
+    net, items = network(), windows([1, 2, 3])
+    one, other = (guessed(net, items, torch.ones(items.shape), **HALF, causal_share=share, generator=draw())
+                  for share in (0.0, 2.0))  # fmt: skip
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

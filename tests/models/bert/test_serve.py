@@ -70,3 +70,18 @@ def test_items_that_the_network_does_not_know_are_left_out(tmp_path: Path) -> No
     version = write_served(network(), folder)
     one, other = (ask_batch(asked(h), folder.uri, version, "cpu").column(1).to_pylist() for h in ([1, 2, 99], [1, 2]))
     assert one == other
+
+
+@pytest.mark.parametrize("objective", ["causal", "masked"])
+def test_in_8_bits_it_answers_nearly_the_same_and_each_kind_is_kept_apart(tmp_path: Path, objective: str) -> None:
+    folder, batch = Folder(str(tmp_path / "served")), asked([1], [1, 2, 3], [4, 5, 6, 7])
+    version = write_served(network(objective), folder)
+
+    def vectors(**how: bool) -> np.ndarray:
+        return np.array(ask_batch(batch, folder.uri, version, "cpu", **how).column(1).to_pylist())
+
+    whole, small = vectors(), vectors(int8=True)
+    assert not np.array_equal(whole, small)
+    cosines = (whole * small).sum(1) / np.linalg.norm(whole, axis=1) / np.linalg.norm(small, axis=1)
+    assert cosines.min() > 0.99
+    assert np.array_equal(vectors(), whole)

@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,23 @@ def test_it_learns_what_follows_what(export: SmallExport, objective: str) -> Non
     assert trained.best.ndcg > 0.9
     assert trained.epochs[-1].loss < trained.epochs[0].loss / 2
     assert {epoch.n_rows for epoch in trained.epochs} == {60}
+
+
+def test_masked_learns_it_sooner_with_both_losses(export: SmallExport) -> None:
+    how = {"objective": "masked", "epochs": 40, "patience": 40, "dropout": 0.0}
+    alone, both = (train(export.task(f"share {s}", causal_share=s, **how)).best.ndcg for s in (0.0, 1.0))
+    assert both > 0.9 > alone
+
+
+def test_a_group_of_one_learns_as_one_alone(export: SmallExport, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = losses(train(export.task("alone", n_epochs=2)))
+    with socket.socket() as own:
+        own.bind(("127.0.0.1", 0))
+        port = str(own.getsockname()[1])
+    variables = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert losses(train(export.task("grouped", n_epochs=2))) == pytest.approx(alone, rel=1e-6)
 
 
 def test_sampled_softmax_learns_it_too(export: SmallExport) -> None:

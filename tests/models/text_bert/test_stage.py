@@ -1,5 +1,6 @@
 """The stage on a small log: taught on valid, the same epochs in test and live, cold items found by their text."""
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -219,15 +220,19 @@ def test_test_needs_what_valid_chose(shop: Shop, tmp_path: Path) -> None:
     assert not list((shop.folder / "f" / "_lt_spark_scratch").rglob("*.parquet")), "scratch is cleared"
 
 
-def test_carry_over_measures_three_towers(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
-    c = shop.context("valid", classify=False)
-    found = carry_over.measure(c, ts.section_of(c.config))
-    assert set(found) == {carry_over.UNTOUCHED, carry_over.ALL, carry_over.HEAD}
+def test_carry_over_measures_the_same_encoder_and_teaches_two_more(shop: Shop, tmp_path: Path) -> None:
+    c = shop.context("valid")
+    carry_over.write(c, tmp_path)
+    names = (carry_over.UNTOUCHED, "lora", "lora, head")
+    job = carry_over.Job(str(tmp_path), shop.model, "", 42, "cpu", None, (("epochs", 2),))
+    done = [carry_over.learn(replace(job, variant=name)) for name in names]
     untouched = min(shop.rows(t.TEXT_BERT_EPOCHS, "valid"), key=lambda row: row["epoch"])
-    assert found[carry_over.UNTOUCHED].mean("all") == pytest.approx(untouched["ndcg"])
-    assert found[carry_over.UNTOUCHED].mean("tail") == pytest.approx(untouched["ndcg_tail"])
-    text = carry_over.lines(found, seed=1)
-    assert len(text) == 2 + 3 + 3 and "[" in text[2] and text[7].startswith("on head - trained on all")
-    out = capsys.readouterr().out
-    n_all, n_head = (int(line.split(": ")[1].split()[0]) for line in out.splitlines() if " chosen" in line)
-    assert n_all == N_USERS and 0 < n_head < n_all
+    assert done[0].judged.mean("all") == pytest.approx(untouched["ndcg"])
+    assert done[0].judged.mean("tail") == pytest.approx(untouched["ndcg_tail"])
+    assert done[0].int8 is not None and not np.array_equal(done[0].int8.values["all"], [])
+    assert [len(each.epochs) > 1 for each in done] == [False, True, True]
+    assert 0 < done[2].n_pairs < done[1].n_pairs <= N_USERS
+    few = carry_over.learn(replace(job, variant="lora", n_pairs=10))
+    assert few.n_pairs == 10
+    text = "\n".join(carry_over.lines(done))
+    assert "| lora, head - lora | " in text and "| untouched, int8 - float | " in text and "like 0." in text

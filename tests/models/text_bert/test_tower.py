@@ -180,3 +180,42 @@ def test_adapters_learn_alone_and_start_by_the_seed(base: Base) -> None:
     assert all((a[name] == b[name]).all() for name in a)
     assert any((a[name] != c[name]).any() for name in a)
     assert len(titles()) == 64
+
+
+def layers(tower: Tower) -> set[str]:
+    return {name.split("layer.")[1].split(".")[0] for name, _ in tower.model.named_modules() if ".layer." in name}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_lowest_layers_alone_are_taught_saved_and_read_again(base: Base, tmp_path: Path, method: str) -> None:
+    whole = build(base, section(method=method), n_steps=30, seed=1)
+    assert layers(whole) == {"0", "1"}
+    tower = build(base, section(method=method, n_layers=1), n_steps=30, seed=1)
+    assert layers(tower) == {"0"}
+    lowest = {
+        name: value for name, value in whole.model.named_parameters() if "layer.0." in name and "lora" not in name
+    }
+    for name, value in tower.model.named_parameters():
+        if name in lowest:
+            assert np.array_equal(value.detach().numpy(), lowest[name].detach().numpy()), name
+    assert not np.allclose(vectors(tower), vectors(whole))
+    folder = Folder(str(tmp_path / "tower"))
+    saved.save(folder, tower)
+    assert np.array_equal(vectors(saved.load(folder, base)), vectors(tower))
+
+
+def test_more_layers_than_there_are_are_refused(base: Base) -> None:
+    with pytest.raises(ConfigError, match=r"text_bert\.n_layers is 9, and embed\.model has 2 layers"):
+        build(base, section(n_layers=9), n_steps=1, seed=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_in_8_bits_adapters_still_count(base: Base, method: str) -> None:
+    tower = trained(base, method)
+    before, untaught = vectors(tower), vectors(build(base, section(method=method), n_steps=1, seed=0))
+    tower.to_int8()
+    after = vectors(tower)
+    assert not np.array_equal(after, before)
+    filled = np.linalg.norm(before, axis=1) > 0
+    assert ((after * before).sum(1)[filled] > 0.98).all()
+    assert (after * before).sum(1)[filled].mean() > (after * untaught).sum(1)[filled].mean()
