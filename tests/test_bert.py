@@ -23,7 +23,7 @@ from lt_spark.stages import Context
 from tests.small_shop import SMALL_BERT
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(900)]
-BERT_STAGES = ("tune_bert", "bert")
+STAGES = ("tune_bert", "bert", "tune")
 
 
 def moved(source: Config, folder: Path, **changes: Any) -> Config:
@@ -39,7 +39,7 @@ def moved(source: Config, folder: Path, **changes: Any) -> Config:
 
 @pytest.fixture(scope="module")
 def with_bert(shop: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The small shop, evaluated and produced with a sequence model that reads text vectors."""
+    """The small shop with a sequence model that reads text vectors, asked in all folds and tuned into a blend."""
     spark, config, *_ = shop
     config = moved(config, tmp_path_factory.mktemp("bert") / "shop", objectives=["causal", "masked"])
     storage = Storage(spark, config)
@@ -48,7 +48,7 @@ def with_bert(shop: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     rows = items.select("item_idx", F.lit("h").alias("content_hash"), F.lit("m").alias("model"), vector.alias("vector"))
     storage.write(t.ITEM_EMBEDDINGS_ENRICHED, rows.withColumn("has_text", F.lit(False)))
     told: list[str] = []
-    summary = run(spark, config, listener=lambda event: told.append(event.text))
+    summary = run(spark, config, stages=STAGES, listener=lambda event: told.append(event.text))
     return spark, config, storage, summary, told
 
 
@@ -112,13 +112,20 @@ def test_scores_are_those_of_the_network_on_the_known_history(with_bert: Any) ->
 def test_exports_are_gone_and_a_second_run_has_nothing_to_do(with_bert: Any) -> None:
     spark, config, storage, *_ = with_bert
     assert Folder(storage.exports()).names() == []
-    again = run(spark, config)
-    assert {event.kind for event in again.stages if event.stage in BERT_STAGES} == {"up_to_date"}
+    again = run(spark, config, stages=STAGES)
+    assert {event.kind for event in again.stages} == {"up_to_date"}
 
 
-def test_the_blend_knows_the_model(with_bert: Any) -> None:
+def test_the_blend_is_tuned_with_the_model(with_bert: Any) -> None:
     _, _, storage, *_ = with_bert
     assert storage.read(t.BLEND_WEIGHTS).where("model_name = 'bert'").count() > 0
+
+
+@pytest.mark.slow
+def test_a_whole_run_measures_the_model_and_does_nothing_twice(with_bert: Any) -> None:
+    spark, config, storage, *_ = with_bert
+    done = run(spark, config)
+    assert {event.kind for event in done.stages if event.stage in STAGES} == {"up_to_date"}
     assert storage.read(t.METRICS, "test").where("model_name = 'bert' and metric = 'ndcg'").count() > 0
 
 
