@@ -45,6 +45,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ids alone": {"use_text": False},
     "no weights": {"use_weights": False},
     "one layer": {"n_layers": 1},
+    "batches of 128": {"batch_size": 128},
+    "batches of 32": {"batch_size": 32},
     "logit_adjustment .1": {"logit_adjustment": 0.1},
     "logit_adjustment .3": {"logit_adjustment": 0.3},
     "contrastive .1": {"contrastive": 0.1},

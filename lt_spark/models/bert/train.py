@@ -32,6 +32,7 @@ from lt_spark.models.bert.trackers import Trackers
 
 _WINDOWS, _NETWORK, _STEPS = 1, 2, 3
 """What a seed is for; each draws on its own."""
+_EVENTS_OF_A_STEP = 1_000
 
 
 def train(task: TrainTask, tell: Callable[[str], None] = lambda text: None) -> Trained:
@@ -110,14 +111,15 @@ class _Trainer:
         self.n_epochs = task.n_epochs or self.section.epochs
         self.optimizer = _optimizer(self.network, self.section)
         # the length of the schedule is the conf's, whatever epoch the training ends at: valid's choice holds for test
-        n_steps = self.section.epochs * math.ceil(self.manifest.n_rows / self.section.batch_size)
+        batch_size = windows_of_a_step(self.section, self.manifest)
+        n_steps = self.section.epochs * math.ceil(self.manifest.n_rows / batch_size)
         self.schedule = _Schedule(self.section, n_steps)
         self.format = number_format(self.section, here.device)
         self.scaler = torch.amp.GradScaler(enabled=self.format == torch.float16)
         self.loader = make_loader(
             self.section.loader,
             task.windows,
-            batch_size=max(1, self.section.batch_size // here.world),
+            batch_size=max(1, batch_size // here.world),
             seed=task.seed,
             rank=here.rank,
             world=here.world,
@@ -262,6 +264,17 @@ class _Trainer:
         self.epochs = [Epoch(**epoch) for epoch in found.state["epochs"]]
         self.n_steps = int(found.state["n_steps"])
         self.scaler.load_state_dict(found.state["scaler"])
+
+
+def windows_of_a_step(section: BertConfig, manifest: Manifest) -> int:
+    """Return ``bert.batch_size``, or by the mean length of the windows what holds about as many events whatever it is.
+
+    Long histories make few windows: a fixed number of them would be few steps an epoch, each of many events.
+    """
+    if section.batch_size is not None:
+        return section.batch_size
+    events_per_window = manifest.n_events / max(1, manifest.n_rows)
+    return min(128, max(16, round(_EVENTS_OF_A_STEP / max(1.0, events_per_window))))
 
 
 _NO_MATTER = (

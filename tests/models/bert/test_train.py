@@ -14,6 +14,7 @@ from lt_spark.core.errors import DataError, StorageError, TrainingError
 from lt_spark.core.files import Folder
 from lt_spark.models.bert import checkpoint as saved
 from lt_spark.models.bert import train as training
+from lt_spark.models.bert.manifest import SCHEMA_HASH, Manifest
 from lt_spark.models.bert.train import train
 from tests.models.bert.small_export import SmallExport, losses, section
 
@@ -48,6 +49,16 @@ def test_a_group_of_one_learns_as_one_alone(export: SmallExport, monkeypatch: py
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert losses(train(export.task("grouped", n_epochs=2))) == pytest.approx(alone, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_events", "expected"),
+    [(8_317, 33_541, 128), (2_300, 98_000, 23), (50, 2_500, 20), (5, 5_000, 16), (0, 0, 128)],
+)
+def test_a_step_holds_about_as_many_events_whatever_the_histories(n_rows: int, n_events: int, expected: int) -> None:
+    manifest = Manifest("t", 0, "valid", 50, 10, n_rows, n_events, SCHEMA_HASH, ())
+    assert training.windows_of_a_step(section(batch_size=None), manifest) == expected
+    assert training.windows_of_a_step(section(batch_size=7), manifest) == 7
 
 
 def test_sampled_softmax_learns_it_too(export: SmallExport) -> None:
