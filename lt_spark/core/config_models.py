@@ -48,7 +48,7 @@ class BertConfig(Section):
     patience: int = Field(5, ge=1)
     """Epochs without a better overall + tail NDCG on valid that end the training."""
     batch_size: int | None = Field(None, ge=1)
-    """Windows of a step, over all processes together; null: as many as hold about 1,000 events, 16 to 128."""
+    """Windows of a step, over all processes together; null: as many as hold about 1,500 events, 16 to 128."""
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     warmup_share: float = Field(0.05, ge=0, lt=1)

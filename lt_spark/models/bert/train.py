@@ -32,7 +32,7 @@ from lt_spark.models.bert.trackers import Trackers
 
 _WINDOWS, _NETWORK, _STEPS = 1, 2, 3
 """What a seed is for; each draws on its own."""
-_EVENTS_OF_A_STEP = 1_000
+_EVENTS_OF_A_STEP = 1_500
 
 
 def train(task: TrainTask, tell: Callable[[str], None] = lambda text: None) -> Trained:
