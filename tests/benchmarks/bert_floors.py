@@ -28,8 +28,7 @@ from lt_spark.models.bert.task import Epoch, TrainTask
 from lt_spark.models.bert.train import build_network, train
 from lt_spark.passes import run
 from lt_spark.stages import Context
-
-BEFORE = ("clean", "embed", "split", "segment", "embed_enriched", "context", "rebalance")
+from tests.benchmarks.bert_variants import BEFORE
 
 
 def main(argv: list[str] | None = None) -> None:

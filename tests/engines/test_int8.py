@@ -2,7 +2,6 @@
 
 import warnings
 
-import pytest
 import torch
 from torch import nn
 
@@ -25,7 +24,7 @@ def test_a_copy_answers_nearly_the_same_and_the_model_stays_as_it_was() -> None:
     assert small[0].weight().dtype == torch.qint8
 
 
-def test_what_is_not_linear_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_linear_stays() -> None:
     model = nn.Sequential(nn.Embedding(4, 8), nn.LayerNorm(8)).eval()
     rows = torch.tensor([0, 3])
     assert torch.equal(with_int8(model)(rows), model(rows))

@@ -48,7 +48,7 @@ def ranks(section: BertConfig) -> Iterator[Ranks]:
     """
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     device = _device(section, int(os.environ.get("LOCAL_RANK", "0")))
-    if "RANK" not in os.environ:
+    if not dist.is_torchelastic_launched():  # variables of the same names may be the platform's own
         yield Ranks(0, 1, device)
         return
     backend = "nccl" if device.startswith("cuda") and not _share_gpus() else "gloo"

@@ -67,7 +67,8 @@ def test_float16_learns_once_its_scale_has_come_down(export: SmallExport) -> Non
 def test_nccl_adds_up_to_the_same(export: SmallExport, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = losses(train(export.task("alone", device="cuda", dtype="float32", n_epochs=3, dropout=0.0)))
     for name, value in {
-        "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(),
+        "TORCHELASTIC_RUN_ID": "test", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(),
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     with ranks(section(device="cuda")) as here:
@@ -85,7 +86,7 @@ def test_two_processes_that_share_a_gpu_learn_as_one(export: SmallExport, tmp_pa
     how = {"device": "cuda", "dtype": "float32", "n_epochs": 3, "dropout": 0.0}
     one = losses(train(export.task("one", batch_size=60, **how)))
     shared = {
-        **os.environ, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+        **os.environ, "TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(),
     }  # fmt: skip
     started = [

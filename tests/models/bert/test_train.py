@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from lt_spark.core import files
 from lt_spark.core.errors import DataError, StorageError, TrainingError
@@ -46,9 +47,17 @@ def test_a_group_of_one_learns_as_one_alone(export: SmallExport, monkeypatch: py
         own.bind(("127.0.0.1", 0))
         port = str(own.getsockname()[1])
     variables = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    backends = []
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert losses(train(export.task("grouped", n_epochs=2))) == pytest.approx(alone, rel=1e-6)
+    # a platform's own variables start no group; torchrun's do
+    for run_id in ("", "a run"):
+        if run_id:
+            monkeypatch.setenv("TORCHELASTIC_RUN_ID", run_id)
+        task = export.task(f"grouped {run_id}", n_epochs=2)
+        found = train(task, lambda text: backends.append(dist.is_initialized()))
+        assert losses(found) == pytest.approx(alone, rel=1e-6)
+    assert backends == [False, False, True, True]
 
 
 @pytest.mark.parametrize(
