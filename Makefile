@@ -80,8 +80,8 @@ demo: install data models ## Install, get data and models, run the whole pipelin
 test: install data models ## Run the tests (all but the slow ones), two files at a time
 	@$(with_java) PYSPARK_SUBMIT_ARGS=$(QUICK_JAVA) $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
-test-full: install data models ## Run all tests
-	@$(with_java) $(BIN)/python -m pytest
+test-full: install data models ## Run all tests, two files at a time
+	@$(with_java) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 150 --durations-min 5
 
 lint: $(VENV)/.stamp-install ## Check style, types and layers
 	@$(BIN)/ruff check .

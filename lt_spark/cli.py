@@ -160,7 +160,7 @@ def ledger(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the log plain and rebalanced, and let the gate choose the settings that produce uses."""
+    """Measure the log plain and rebalanced and the conf's own variants, and let the gate choose what produce uses."""
     loaded = load_config(config, overrides or ())
     _need_interactions(loaded, config)
     spark = start(loaded)

@@ -1,7 +1,8 @@
 """The ledger's experiments: each variant of the settings evaluated in a root of its own, judged, and the best taken.
 
-{plain, rebalanced} x {als, neighbours, blend}: ``plain`` leaves the log as it is, ``rebalanced`` weighs it. A stage
-that another root has done with the same key is copied, not computed again, so a variant costs what it changes.
+{plain, rebalanced, the conf's own} x {als, neighbours, bert, blend}: ``plain`` leaves the log as it is, ``rebalanced``
+weighs it. A stage that another root has done with the same key is copied, not computed again, so a variant costs what
+it changes.
 """
 
 import json
@@ -15,23 +16,25 @@ from typing import Any
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from lt_spark.core import tables as t
-from lt_spark.core.config import Config
-from lt_spark.core.config_files import config_hash
+from lt_spark.core.config import LEDGER_VARIANTS, Config
+from lt_spark.core.config_files import config_hash, with_settings
+from lt_spark.core.errors import ConfigError, nearest
 from lt_spark.core.runs import RunLock, code_version, done_stages, new_run_id, record_stage, stage_key
 from lt_spark.core.storage import Storage
 from lt_spark.measure import ledger
 from lt_spark.passes import StageEvent, StageTask, forgotten_fingerprint, run, stage_tasks
-from lt_spark.pipeline import ENRICHMENT, STAGES
+from lt_spark.pipeline import STAGES
 from lt_spark.rank.features import ALL_USERS
 from lt_spark.stages import BASELINE, BLEND, SETTING_SECTIONS, gate_k, newest_accepted
 
-PLAIN, REBALANCED = "plain", "rebalanced"
+PLAIN, REBALANCED = LEDGER_VARIANTS
 LEDGER_STAGE = "ledger"
-_PLACES = ("tables", "files", "run")
-_NEED_TEXT = ("bert", "text_bert")
-_LEFT_OUT = ("gate", "publish", *ENRICHMENT, "text_bert", "tune_bert", "bert")
-_MEASURED = tuple(stage.name for stage in STAGES if stage.name not in _LEFT_OUT)
-"""The stages of a variant: the gate is asked by the ledger, for each model; no model of a variant reads texts."""
+_NO_SETTINGS = ("tables", "files", "run", "ledger")
+"""The sections of places, of the run itself, and of what is measured beside it."""
+_SEQUENCE = ("embed", "embed_enriched", "context", "tune_bert", "bert")
+_LEFT_OUT = ("gate", "publish", "describe", "text_bert")
+"""The gate is asked by the ledger, for each model; no variant asks a language model or teaches an encoder."""
+_CHANGEABLE = tuple(name for name in SETTING_SECTIONS if name != "text_bert")
 
 
 _Donor = tuple[Storage, dict[tuple[str, str], Row]]
@@ -49,40 +52,65 @@ class _Variant:
 
 
 def variant_configs(config: Config) -> dict[str, Config]:
-    """Return the variants by name: plain, and rebalanced (inverse_power where the conf rebalances nothing).
+    """Return the variants by name: plain, rebalanced (inverse_power where the conf does nothing), the conf's own.
 
     Each has its own place: ``{tables.root}/ledger/{variant}``, or in a catalog the schemas ``silver_ledger_{variant}``
     and ``gold_ledger_{variant}``.
+
+    Raises:
+        ConfigError: a variant of the conf changes what produce does not take from accepted settings, or wrongly.
     """
     method = "inverse_power" if config.rebalance.method == "none" else config.rebalance.method
-    configs = {}
-    for name, of_variant in ((PLAIN, "none"), (REBALANCED, method)):
-        tables = config.tables
-        if tables.catalog:
-            place = {
-                "silver_schema": f"{tables.silver_schema}_ledger_{name}",
-                "gold_schema": f"{tables.gold_schema}_ledger_{name}",
-            }
-        else:
-            place = {"root": f"{tables.root.rstrip('/')}/ledger/{name}"}
-        configs[name] = config.model_copy(
-            update={
-                "tables": tables.model_copy(update=place),
-                "blend": config.blend.model_copy(update={"models": _blended(config)}),
-                "rebalance": config.rebalance.model_copy(update={"method": of_variant}),
-            }
-        )
-    return configs
+    changed: dict[str, dict[str, Any]] = {PLAIN: {"rebalance.method": "none"}}
+    changed[REBALANCED] = {"rebalance.method": method}
+    for name, changes in config.ledger.variants.items():
+        for key in changes:
+            if (section := key.partition(".")[0]) not in _CHANGEABLE:
+                raise ConfigError(
+                    f"ledger.variants.{name}: {key}: expected a setting of {', '.join(_CHANGEABLE)}, which produce "
+                    f"takes from accepted settings.{nearest(section, _CHANGEABLE)}"
+                )
+        changed[name] = changes
+    return {
+        name: _placed(name, with_settings(config, changes, f"ledger.variants.{name}"))
+        for name, changes in changed.items()
+    }
 
 
-def _blended(config: Config) -> tuple[str, ...]:
-    """Return the models of a variant's blend: those that learn from the log alone, or plain ALS where there is none."""
-    return tuple(name for name in config.blend.models if name not in _NEED_TEXT) or (BASELINE,)
+def _placed(name: str, config: Config) -> Config:
+    """Return a variant's configuration with its own place, and with the models that can be measured there."""
+    tables = config.tables
+    if tables.catalog:
+        place = {
+            "silver_schema": f"{tables.silver_schema}_ledger_{name}",
+            "gold_schema": f"{tables.gold_schema}_ledger_{name}",
+        }
+    else:
+        place = {"root": f"{tables.root.rstrip('/')}/ledger/{name}"}
+    # plain ALS where no model is left
+    blended = tuple(model for model in config.blend.models if model not in _not_measured(config)) or (BASELINE,)
+    return config.model_copy(
+        update={
+            "tables": tables.model_copy(update=place),
+            "blend": config.blend.model_copy(update={"models": blended}),
+        }
+    )
+
+
+def _not_measured(config: Config) -> tuple[str, ...]:
+    """Return the models that would need a language model's texts, or an encoder taught anew for each variant."""
+    return ("bert", "text_bert") if config.describe.enabled or config.models.embeddings == "tuned" else ("text_bert",)
+
+
+def _measured(config: Config) -> tuple[str, ...]:
+    """Return the stages of a variant."""
+    left_out = _LEFT_OUT if "bert" in config.blend.models else (*_LEFT_OUT, *_SEQUENCE)
+    return tuple(stage.name for stage in STAGES if stage.name not in left_out)
 
 
 def settings_hash(config: Config) -> str:
-    """Return a hash of all settings but those of places and of the run itself."""
-    return config_hash(config, [name for name in Config.model_fields if name not in _PLACES])
+    """Return a hash of all settings but those of places, of the run itself and of other variants."""
+    return config_hash(config, [name for name in Config.model_fields if name not in _NO_SETTINGS])
 
 
 def run_ledger(
@@ -114,7 +142,7 @@ def run_ledger(
             spark,
             variant.config,
             purpose="evaluate",
-            stages=_MEASURED,
+            stages=_measured(variant.config),
             run_id=run_id,
             listener=_named(listener, variant.name, place, len(variants)),
         )
@@ -149,7 +177,7 @@ def _named(
 
 
 def _tasks(spark: SparkSession, variant: _Variant) -> list[StageTask]:
-    return stage_tasks(spark, variant.config, variant.storage, "evaluate", _MEASURED, None, None)
+    return stage_tasks(spark, variant.config, variant.storage, "evaluate", _measured(variant.config), None, None)
 
 
 def _reuse(spark: SparkSession, variant: _Variant, donors: Sequence[Storage], main: Storage, config: Config) -> None:
@@ -271,7 +299,7 @@ def _append_choice(
 def _adopt(
     spark: SparkSession, config: Config, main: Storage, variant: _Variant, produced: Config, model_name: str
 ) -> None:
-    """Put into the main root what produce reads of valid: the choice of plain ALS, and the blend weights.
+    """Put into the main root what produce reads of valid: the choices of ALS and bert, and the blend weights.
 
     They are recorded under the chosen settings' keys. Where those are not the conf's own, the next evaluation of the
     conf tunes again, and has its own gate decide again: weights and accepted settings never belong to two settings.
@@ -280,10 +308,11 @@ def _adopt(
         (task.stage.name, task.fold): task for task in stage_tasks(spark, config, main, "evaluate", None, None, None)
     }
     gate = own["gate", "valid"]
-    for task in stage_tasks(spark, produced, main, "evaluate", ("tune_als", "tune"), None, None):
+    for task in stage_tasks(spark, produced, main, "evaluate", ("tune_als", "tune_bert", "tune"), None, None):
         if task.is_done:
             continue
-        if own[task.stage.name, task.fold].key != task.key and gate.is_done:
+        mine = own.get((task.stage.name, task.fold))
+        if (mine is None or mine.key != task.key) and gate.is_done:
             record_stage(main, "gate", "valid", "superseded by the ledger", 0.0, {})
         if task.stage.name == "tune" and model_name != BLEND:
             weights = spark.createDataFrame([(ALL_USERS, model_name, 1.0, 0.0)], t.BLEND_WEIGHTS.schema)

@@ -309,8 +309,6 @@ STAGES: tuple[Stage, ...] = (
         PRODUCE,
     ),
 )
-ENRICHMENT = ("embed", "describe", "embed_enriched", "context")
-"""The stages of the language model."""
 _MODELS_OF_VECTORS = ("tune_bert", "bert")
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -22,33 +22,16 @@ from pyspark.sql import SparkSession
 from lt_spark.core.files import Folder
 from lt_spark.models.bert import checkpoint as saved
 from lt_spark.models.bert.distributed import run_training
-from tests.clusters import spark_home
+from tests.clusters import ancestors, spark_home, started
 from tests.models.bert.small_export import SmallExport
 
 N_EPOCHS = 30
 
 
-def started(pattern: str) -> list[int]:
-    """Processes with such a command line that this one started, or those that it started."""
-    found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=False)
-    mine = [int(pid) for pid in found.stdout.split()]
-    return [pid for pid in mine if str(os.getpid()) in _ancestors(pid)]
-
-
 def busy_worker() -> int:
     """A worker whose executor trains."""
-    training = {ancestor for pid in started("torch.distributed.run") for ancestor in _ancestors(pid)}
-    return next(pid for pid in started("deploy.worker.Worker") if str(pid) in training)
-
-
-def _ancestors(pid: int) -> set[str]:
-    found: set[str] = set()
-    with suppress(FileNotFoundError):  # it has ended meanwhile
-        while pid > 1:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            pid = int(fields[1])
-            found.add(str(pid))
-    return found
+    training = {ancestor for pid in started("torch.distributed.run") for ancestor in ancestors(pid)}
+    return next(pid for pid in started("deploy.worker.Worker") if pid in training)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,23 @@ def environment(**more: str) -> dict[str, str]:
     paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     python = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
     return os.environ | python | {"PYTHONPATH": os.pathsep.join(paths)} | more
+
+
+def started(pattern: str) -> list[int]:
+    """Processes with such a command line that this one started, or those that it started."""
+    found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=False)
+    return [pid for pid in map(int, found.stdout.split()) if os.getpid() in ancestors(pid)]
+
+
+def ancestors(pid: int) -> set[int]:
+    """The process that started this one, the one that started that, and so on."""
+    found: set[int] = set()
+    with suppress(FileNotFoundError):  # it has ended meanwhile
+        while pid > 1:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            pid = int(fields[1])
+            found.add(pid)
+    return found
 
 
 def run_script(script: str, *arguments: str, timeout_s: float = 600, **more: str) -> Any:

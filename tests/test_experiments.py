@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -10,14 +11,16 @@ from typer.testing import CliRunner
 from lt_spark import cli, cli_output, experiments
 from lt_spark.core import session
 from lt_spark.core import tables as t
-from lt_spark.core.config import Config, GateConfig
+from lt_spark.core.config import Config, GateConfig, LedgerConfig
+from lt_spark.core.errors import ConfigError
 from lt_spark.core.storage import Storage
 from lt_spark.measure.gate import Verdict
 from lt_spark.measure.ledger import Judged, choose, judge
 from lt_spark.passes import StageEvent, run
 
-SHARED = ("clean", "split", "segment", "popularity", "tune_als", "als_plain", "neighbours")
-OF_VARIANT = ("rebalance", "als", "tune", "blend", "evaluate")
+SHARED = ("clean", "split", "segment", "context", "popularity", "tune_als", "als_plain", "neighbours")
+OF_SEQUENCE = ("tune_bert", "bert", "tune", "blend", "evaluate")
+OF_VARIANT = ("rebalance", "als", *OF_SEQUENCE)
 
 
 def changed(config, **sections):
@@ -39,10 +42,67 @@ def test_variants_differ_in_rebalance_and_place_only(method, expected):
     assert [variant.tables.root for variant in variants.values()] == ["here/ledger/plain", "here/ledger/rebalanced"]
     for variant in variants.values():
         assert variant.rebalance.strength == 0.7
-        # no model of a variant reads texts
-        assert variant.blend.models == ("als", "neighbours", "popularity")
-        blend = {"models": config.blend.models}
-        assert changed(variant, rebalance={"method": method}, tables={"root": "here/"}, blend=blend) == config
+        assert variant.blend.models == config.blend.models
+        assert changed(variant, rebalance={"method": method}, tables={"root": "here/"}) == config
+
+
+def test_the_confs_own_variants_differ_in_what_they_say():
+    config = changed(Config(), ledger={"variants": {"small": {"bert.n_layers": 1, "als.alpha": 3}}})
+    small = experiments.variant_configs(config)["small"]
+    assert (small.bert.n_layers, small.als.alpha) == (1, 3.0)
+    place = {"root": config.tables.root}
+    assert changed(small, bert={"n_layers": 2}, als={"alpha": config.als.alpha}, tables=place) == config
+    # other variants are no settings: they make no variant anew
+    assert experiments.settings_hash(config) == experiments.settings_hash(Config())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"evaluate.ks": [5]}, "ledger.variants.x: evaluate.ks: expected a setting of segment, rebalance"),
+        ({"brt.n_layers": 1}, "Did you mean 'bert'"),
+        ({"bert.n_layer": 1}, "ledger.variants.x: no such key: bert.n_layer. Did you mean 'n_layers'"),
+        ({"bert": {"n_layers": 1}}, "ledger.variants.x: bert: expected section.key"),
+        ({"bert.n_layers.x": 1}, "ledger.variants.x: no such key: bert.n_layers"),
+        ({"bert.n_layers": "two"}, "ledger.variants.x: bert.n_layers: expected integer"),
+        ({"bert.dropout": 2.0}, "ledger.variants.x: bert.dropout: expected"),
+    ],
+)
+def test_a_variant_that_cannot_be_is_refused_by_name(changes, message):
+    config = changed(Config(), ledger={"variants": {"x": changes}})
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        experiments.variant_configs(config)
+
+
+@pytest.mark.parametrize("name", ["plain", "rebalanced", "Big", "a-b", "a.b", "../x", "", "1x", "x" * 33])
+def test_a_variants_name_becomes_a_folder_and_a_schema(name):
+    with pytest.raises(ValueError, match="expected names of small letters"):
+        LedgerConfig(variants={name: {"bert.int8": True}})
+    with pytest.raises(ValueError, match="expected settings such as"):
+        LedgerConfig(variants={"x": {}})
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        ({}, ("als", "bert")),
+        ({"describe": {"enabled": True}}, ("als",)),
+        ({"models": {"embeddings": "tuned"}}, ("als",)),
+    ],
+)
+def test_no_variant_asks_a_language_model_or_teaches_an_encoder(sections, expected):
+    config = changed(Config(), blend={"models": ("als", "text_bert", "bert")}, **sections)
+    for variant in experiments.variant_configs(config).values():
+        assert variant.blend.models == expected
+        stages = experiments._measured(variant)
+        assert not {"describe", "text_bert"} & set(stages)
+        assert ({"context", "tune_bert", "bert"} <= set(stages)) is ("bert" in expected)
+        assert ("context" in stages) is ("bert" in expected)
+
+
+def test_plain_als_stands_in_where_no_model_is_left():
+    config = changed(Config(), blend={"models": ("text_bert",)})
+    assert {v.blend.models for v in experiments.variant_configs(config).values()} == {("als_plain",)}
 
 
 def test_variants_in_a_catalog_have_schemas_of_their_own():
@@ -207,6 +267,9 @@ def config(tmp_path_factory):
         candidates={"n": 20},
         evaluate={"n_replicates": 100, "ks": (5, 10)},
         tune={"n_passes": 1},
+        blend={"models": ("als", "neighbours", "bert", "popularity")},
+        bert={"embedding_size": 8, "n_layers": 2, "max_length": 8, "epochs": 2},
+        ledger={"variants": {"small": {"bert.n_layers": 1}}},
     )
 
 
@@ -243,6 +306,9 @@ def test_what_another_root_has_done_is_copied(told):
     assert kinds(told.events, "plain") == plain
     rebalanced = dict.fromkeys(OF_VARIANT, {"done"}) | dict.fromkeys(SHARED, {"up_to_date"})
     assert kinds(told.events, "rebalanced") == rebalanced
+    # only the sequence model, and what comes of it, is not the rebalanced variant's
+    small = dict.fromkeys((*SHARED, *OF_VARIANT), {"up_to_date"}) | dict.fromkeys(OF_SEQUENCE, {"done"})
+    assert kinds(told.events, "small") == small
 
 
 @marked
@@ -250,8 +316,8 @@ def test_every_variant_model_fold_and_metric_has_its_row(told):
     found = {(row["variant"], row["model_name"], row["fold"]) for row in told.rows}
     assert found == {
         (variant, model, fold)
-        for variant in ("plain", "rebalanced")
-        for model in ("als_plain", "als", "neighbours", "blend")
+        for variant in ("plain", "rebalanced", "small")
+        for model in ("als_plain", "als", "neighbours", "bert", "blend")
         for fold in ("valid", "test")
     }
     assert {row["k"] for row in told.rows} == {10}
@@ -260,12 +326,12 @@ def test_every_variant_model_fold_and_metric_has_its_row(told):
     }
     assert {("all", name) for name in ("ndcg", "recall", "tail_share", "coverage", "gini")} < of_blend
     assert {("top20_tail", "ndcg"), ("top20_head", "ndcg")} < of_blend
-    assert len({row["config_hash"] for row in told.rows}) == 2
+    assert len({row["config_hash"] for row in told.rows}) == 3
     by_key = {tuple(row[name] for name in t.LEDGER.key): row for row in told.rows}
-    for (variant, model, *rest), row in by_key.items():
+    for (_, model, *rest), row in by_key.items():
         assert (row["verdict"] == "baseline") is (model == "als_plain")
         if model in ("als_plain", "neighbours"):  # rebalancing does not touch them
-            other = by_key[("plain" if variant == "rebalanced" else "rebalanced", model, *rest)]
+            other = by_key["plain", model, *rest]
             assert (row["value"], row["difference_low"]) == (other["value"], other["difference_low"])
 
 
@@ -285,6 +351,7 @@ def test_the_choice_is_the_best_accepted_on_valid_and_produce_uses_it(spark, con
     assert goals[variant, model] == pytest.approx(max(goals.values()), abs=1e-12)
     settings = json.loads(accepted["settings"])
     assert settings["rebalance"]["method"] == ("none" if variant == "plain" else "inverse_power")
+    assert settings["bert"]["n_layers"] == (1 if variant == "small" else 2)
     assert settings["blend"]["models"] == (list(config.blend.models) if model == "blend" else [model])
     run(spark, config, purpose="produce", last="blend")
     spoke = storage.read(t.RECOMMENDATIONS, "live").selectExpr("explode(models.model_name) as m").distinct().collect()

@@ -1,6 +1,7 @@
 """The configuration: one frozen section a stage. conf/base.yaml explains each key for people."""
 
-from typing import Literal
+import re
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -20,6 +21,8 @@ from lt_spark.core.section import Section
 
 MODELS = ("popularity", "als_plain", "als", "neighbours", "bert", "text_bert")
 """Names of the models; each has a stage of its name and a table ``silver.candidates_<name>``."""
+LEDGER_VARIANTS = ("plain", "rebalanced")
+"""The variants that each ledger has."""
 
 
 class CoreConfig(Section):
@@ -326,6 +329,27 @@ class GateConfig(Section):
     """A person's word against the gate's: what was measured is recorded all the same."""
 
 
+class LedgerConfig(Section):
+    """The experiments of ``lt-spark ledger``."""
+
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Variants by name besides plain and rebalanced: each the conf with some settings (section.key: value) changed."""
+
+    @field_validator("variants")
+    @classmethod
+    def _named(cls, variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, changes in variants.items():
+            # it becomes part of a folder's and of a schema's name
+            if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name) or name in LEDGER_VARIANTS:
+                raise ValueError(
+                    f"ledger.variants: expected names of small letters, digits and _ (at most 32), none of "
+                    f"{', '.join(LEDGER_VARIANTS)}; found {name!r}"
+                )
+            if not changes:
+                raise ValueError(f"ledger.variants.{name}: expected settings such as bert.int8: true, found none")
+        return variants
+
+
 class ProduceConfig(Section):
     """The daily production run."""
 
@@ -377,5 +401,6 @@ class Config(Section):
     blend: BlendConfig = BlendConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     gate: GateConfig = GateConfig()
+    ledger: LedgerConfig = LedgerConfig()
     produce: ProduceConfig = ProduceConfig()
     publish: PublishConfig = PublishConfig()

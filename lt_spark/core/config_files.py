@@ -71,6 +71,34 @@ def load_config(path: str | None, overrides: Sequence[str] = ()) -> LoadedConfig
     return LoadedConfig(config, {key: origins.get(key, DEFAULT) for key in leaf_keys(Config)}, path)
 
 
+def with_settings(config: Config, changes: Mapping[str, Any], where: str) -> Config:
+    """Return a configuration with some values changed.
+
+    Args:
+        config: the configuration.
+        changes: values by key (``als.rank: 64``).
+        where: what names the changes, for errors.
+
+    Raises:
+        ConfigError: a key does not exist, or a value is of the wrong type or range.
+    """
+    values, origins = config.model_dump(mode="json"), dict.fromkeys(changes, where)
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        if not path:
+            raise ConfigError(f"{where}: {key}: expected section.key, such as als.rank.")
+        at: Any = values
+        for depth, part in enumerate(path, start=1):
+            if not isinstance(at.get(part), dict):
+                raise ConfigError(f"{where}: {_unknown(path[:depth])}")
+            at = at[part]
+        at[last] = value
+    try:
+        return Config.model_validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        raise ConfigError(_explain_all(error, origins, where)) from None
+
+
 def config_hash(config: Config, sections: Sequence[str]) -> str:
     """Return a hash (16 hex digits) of some sections of a configuration; equal values give equal hashes.
 

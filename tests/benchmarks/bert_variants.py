@@ -46,6 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no weights": {"use_weights": False},
     "one layer": {"n_layers": 1},
     "batches of 128": {"batch_size": 128},
+    "batches of 64": {"batch_size": 64},
     "batches of 32": {"batch_size": 32},
     "logit_adjustment .1": {"logit_adjustment": 0.1},
     "logit_adjustment .3": {"logit_adjustment": 0.3},

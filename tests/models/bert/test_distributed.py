@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from lt_spark.models.bert import checkpoint as saved
 from lt_spark.models.bert import distributed
 from lt_spark.models.bert.distributed import run_training
 from lt_spark.models.bert.train import train
+from tests.clusters import started
 from tests.models.bert.small_export import SmallExport, losses, section
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -47,12 +47,6 @@ def test_uneven_and_empty_shards_hang_nobody(spark: Any, tmp_path: Path) -> None
     assert [epoch.n_rows for epoch in trained.epochs] == [60, 60]
 
 
-def processes(name: str) -> list[int]:
-    """Return the training processes whose command line bears a name."""
-    found = subprocess.run(["pgrep", "-f", name], capture_output=True, text=True, check=False).stdout.split()
-    return [int(pid) for pid in found if int(pid) != os.getpid()]
-
-
 def test_a_killed_process_fails_the_stage_and_the_training_goes_on(spark: Any, export: SmallExport) -> None:
     options: dict[str, Any] = {"n_epochs": 40, "epochs": 40, "num_processes": 2, "timeout_s": 60.0}
     task, told, killed = export.task(**options), [], []
@@ -60,7 +54,7 @@ def test_a_killed_process_fails_the_stage_and_the_training_goes_on(spark: Any, e
     def kill_one() -> None:
         while not killed:
             newest = saved.newest(Folder(task.checkpoints))
-            ranks = processes("/train.py")
+            ranks = started("/train.py")
             if newest is not None and newest.epoch >= 3 and ranks:
                 os.kill(ranks[-1], signal.SIGKILL)
                 killed.append((ranks[-1], newest.epoch))
