@@ -198,7 +198,7 @@ def _reuse(spark: SparkSession, variant: _Variant, donors: Sequence[Storage], ma
             for donor, stages in givers:
                 row = stages.get((task.stage.name, task.fold))
                 if row is not None and row["stage_key"] == task.key:
-                    _copy(task, donor, variant.storage, Storage(spark, variant.config, row["run_id"]))
+                    _copy(task, row, donor, variant.storage, Storage(spark, variant.config, row["run_id"]))
                     break
             else:
                 if task.is_done:  # with the ids that the copied users and items no longer have
@@ -221,12 +221,12 @@ def _givers(clean: StageTask, donors: Sequence[_Donor]) -> tuple[list[_Donor], b
     return [donor for donor, run_id in same if run_id == same[0][1]], bool(same)
 
 
-def _copy(task: StageTask, source: Storage, target: Storage, record: Storage) -> None:
+def _copy(task: StageTask, done: Row, source: Storage, target: Storage, record: Storage) -> None:
+    """Copy the tables that a stage wrote there: where it had nothing to say it left some of them out."""
     started = time.monotonic()
     fold = task.fold or None
-    rows = {
-        table.full_name: target.write(table, source.read(table, fold), fold, task.key) for table in task.stage.writes
-    }
+    written = [table for table in task.stage.writes if table.full_name in json.loads(done["rows"])]
+    rows = {table.full_name: target.write(table, source.read(table, fold), fold, task.key) for table in written}
     record_stage(record, task.stage.name, task.fold, task.key, time.monotonic() - started, rows)
 
 
@@ -307,7 +307,7 @@ def _adopt(
     own = {
         (task.stage.name, task.fold): task for task in stage_tasks(spark, config, main, "evaluate", None, None, None)
     }
-    gate = own["gate", "valid"]
+    gate, done = own["gate", "valid"], done_stages(variant.storage)
     for task in stage_tasks(spark, produced, main, "evaluate", ("tune_als", "tune_bert", "tune"), None, None):
         if task.is_done:
             continue
@@ -319,4 +319,4 @@ def _adopt(
             rows = {t.BLEND_WEIGHTS.full_name: main.write(t.BLEND_WEIGHTS, weights, stage_key=task.key)}
             record_stage(main, "tune", task.fold, task.key, 0.0, rows)
         else:
-            _copy(task, variant.storage, main, main)
+            _copy(task, done[task.stage.name, task.fold], variant.storage, main, main)

@@ -295,7 +295,7 @@ def kinds(events, variant):
     """What happened to each stage of a variant, folds together."""
     found = {}
     for event in events:
-        if event.kind != "start" and event.stage.startswith(f"{variant} "):
+        if event.kind in ("done", "up_to_date") and event.stage.startswith(f"{variant} "):
             found.setdefault(event.stage.split(" ")[1], set()).add(event.kind)
     return found
 
