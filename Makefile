@@ -81,7 +81,8 @@ test: install data models ## Run the tests (all but the slow ones), two files at
 	@$(with_java) PYSPARK_SUBMIT_ARGS=$(QUICK_JAVA) $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 test-full: install data models ## Run all tests, two files at a time
-	@$(with_java) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 150 --durations-min 5
+	@$(with_java) PYSPARK_SUBMIT_ARGS=$(QUICK_JAVA) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
+		--durations 200 --durations-min 3
 
 lint: $(VENV)/.stamp-install ## Check style, types and layers
 	@$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,12 +13,14 @@ from lt_spark import cli, cli_output, experiments
 from lt_spark.core import session
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config, GateConfig, LedgerConfig
+from lt_spark.core.config_files import load_config
 from lt_spark.core.errors import ConfigError
 from lt_spark.core.storage import Storage
 from lt_spark.measure.gate import Verdict
 from lt_spark.measure.ledger import Judged, choose, judge
 from lt_spark.passes import StageEvent, run
 
+CONF = Path(__file__).parents[1] / "conf"
 SHARED = ("clean", "split", "segment", "context", "popularity", "tune_als", "als_plain", "neighbours")
 OF_SEQUENCE = ("tune_bert", "bert", "tune", "blend", "evaluate")
 OF_VARIANT = ("rebalance", "als", *OF_SEQUENCE)
@@ -98,6 +101,16 @@ def test_no_variant_asks_a_language_model_or_teaches_an_encoder(sections, expect
         assert not {"describe", "text_bert"} & set(stages)
         assert ({"context", "tune_bert", "bert"} <= set(stages)) is ("bert" in expected)
         assert ("context" in stages) is ("bert" in expected)
+
+
+def test_the_additions_of_the_sequence_model_are_variants():
+    config = load_config(str(CONF / "sequence_additions.yaml")).config
+    variants = experiments.variant_configs(config)
+    assert len(variants) == 2 + len(config.ledger.variants)
+    base = variants["rebalanced"].bert
+    for name in config.ledger.variants:
+        assert "bert" in variants[name].blend.models
+        assert variants[name].bert != base
 
 
 def test_plain_als_stands_in_where_no_model_is_left():
