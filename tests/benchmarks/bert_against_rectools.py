@@ -90,6 +90,7 @@ CANDIDATES = {
         theirs("SASRec", 64, 50, 0.2, max_windows=20, epochs=60, patience=10, every=2),
         *(ours("causal", size, length, drop) for size in (64, 128) for length in (50, 100) for drop in (0.2, 0.4)),
         theirs("BERT4Rec", 64, 100, 0.2, **LONG),
+        theirs("BERT4Rec", 64, 50, 0.2, max_windows=20, epochs=60, patience=10, every=2),
     ],
 }
 """The 5-core log of Amazon has 7 events a user: 20 places cost RecTools, which fills up to them all, less than 50."""
