@@ -25,7 +25,7 @@ def export(tmp_path: Path) -> SmallExport:
     return SmallExport(tmp_path).write()
 
 
-@pytest.mark.parametrize("objective", ["causal", "masked"])
+@pytest.mark.parametrize("objective", ["causal", pytest.param("masked", marks=pytest.mark.slow)])
 def test_it_learns_what_follows_what(export: SmallExport, objective: str) -> None:
     epochs = 20 if objective == "causal" else 120
     trained = train(export.task(objective=objective, epochs=epochs, patience=epochs, dropout=0.0))
@@ -35,6 +35,7 @@ def test_it_learns_what_follows_what(export: SmallExport, objective: str) -> Non
     assert {epoch.n_rows for epoch in trained.epochs} == {60}
 
 
+@pytest.mark.slow
 def test_masked_learns_it_sooner_with_both_losses(export: SmallExport) -> None:
     how = {"objective": "masked", "epochs": 40, "patience": 40, "dropout": 0.0}
     alone, both = (train(export.task(f"share {s}", causal_share=s, **how)).best.ndcg for s in (0.0, 1.0))

@@ -46,7 +46,9 @@ def losses(rows: list[Epoch]) -> list[float]:
 METHODS: dict[str, dict[str, float]] = {"full": {}, "lora": {"learning_rate": 1e-2}, "adalora": {"learning_rate": 3e-2}}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", ["lora", *(pytest.param(each, marks=pytest.mark.slow) for each in ("full", "adalora"))]
+)
 def test_it_learns_which_word_follows_which(case: Case, method: str) -> None:
     tower, rows = case.train(method=method, epochs=10, patience=10, **METHODS[method])
     assert [row.epoch for row in rows] == list(range(11)) and rows[0].loss is None
