@@ -1,9 +1,11 @@
 """Which places are guessed, and that no history pays for the padding of another."""
 
+import pytest
 import torch
 
+from lt_spark.models.bert import objectives
 from lt_spark.models.bert.manifest import PAD
-from lt_spark.models.bert.objectives import guessed, hidden_places
+from lt_spark.models.bert.objectives import guessed, hidden_places, parts
 from tests.models.bert.test_network import network
 
 HALF = {"mask_share": 0.5, "last_mask_share": 0.0}
@@ -32,7 +34,18 @@ def test_a_place_without_weight_is_read_and_not_guessed() -> None:
     assert torch.allclose(outputs[0], network()(torch.tensor([[1, 2]]))[0, -1], atol=1e-5)
 
 
-def test_outputs_are_those_of_the_window_alone_whatever_its_batch() -> None:
+def test_short_windows_stand_apart_and_padding_before_the_longest_is_left_out() -> None:
+    items = windows([1, 2, 3], [1, 2, 3, 4, 5], [1], [4, 3])
+    assert [(rows.tolist(), first) for rows, first in parts(items, by_length=True)] == [([0, 2, 3], 4), ([1], 2)]
+    assert [(rows.tolist(), first) for rows, first in parts(items, by_length=False)] == [([0, 1, 2, 3], 2)]
+    assert [(rows.tolist(), first) for rows, first in parts(windows([1]), by_length=False)] == [([0], 5)]
+
+
+@pytest.mark.parametrize("by_length", [True, False])
+def test_outputs_are_those_of_the_window_alone_whatever_its_batch(
+    by_length: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objectives, "parts", lambda items, **_: parts(items, by_length=by_length))
     net = network()
     rows = [[1, 2, 3], [4, 5, 6, 7, 8, 9, 1], [2, 2], [3, 1, 2, 5, 6]]
     items = windows(*rows)
