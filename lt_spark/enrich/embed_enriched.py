@@ -9,8 +9,6 @@ from lt_spark.core.config_text import EmbedConfig
 from lt_spark.core.tables import ITEM_EMBEDDINGS_ENRICHED
 from lt_spark.enrich.embed import Encoding, apart, encode_texts, item_texts, scaled, sha, text_hash
 
-_REST = 2**31 - 1
-
 
 def enriched_texts(items: DataFrame, enrichments: DataFrame, section: EmbedConfig) -> DataFrame:
     """Return own text + description + keywords of the items that have an accepted text.
@@ -81,7 +79,7 @@ def embed_enriched(
     kept, asked = apart(texts, previous.where("has_text") if previous is not None else None)
     encoded = asked.join(encode_texts(asked, encoding), "text_hash")
     # (the text's part ++ the own vectors' part)
-    own = F.slice("vector", F.size("encoded") + 1, _REST)
+    own = F.slice("vector", F.size("encoded") + 1, F.size("vector"))
     text = F.when(F.size(own) > 0, scaled(F.col("encoded"), sqrt(1.0 - encoding.section.vectors_share)))
     vector = F.when(F.col("is_failed"), F.col("vector")).otherwise(F.concat(F.coalesce(text, F.col("encoded")), own))
     made = encoded.select(
