@@ -77,6 +77,8 @@ def theirs(model: str, size: int, length: int, dropout: float, **more: Any) -> C
 SHORT = {"epochs": 40, "patience": 6, "every": 2}
 LONG = {"epochs": 150, "patience": 20, "every": 5}
 """A user of MovieLens is one row of RecTools, whatever the history: few steps an epoch."""
+WINDOWED = ((64, 50, 0.2), (64, 50, 0.4), (128, 50, 0.2), (128, 50, 0.4))
+"""Sizes, lengths and dropouts of SASRec where a history is cut into windows: what ours tries at length 50."""
 CANDIDATES = {
     "amazon_scientific": [
         *(theirs("SASRec", *sizes, **SHORT) for sizes in ((64, 20, 0.2), (64, 20, 0.4))),
@@ -87,7 +89,7 @@ CANDIDATES = {
     ],
     "ml-100k": [
         *(theirs("SASRec", size, length, 0.2, **LONG) for size in (64, 128) for length in (50, 100)),
-        theirs("SASRec", 64, 50, 0.2, max_windows=20, epochs=60, patience=10, every=2),
+        *(theirs("SASRec", *sizes, max_windows=20, epochs=60, patience=10, every=2) for sizes in WINDOWED),
         *(ours("causal", size, length, drop) for size in (64, 128) for length in (50, 100) for drop in (0.2, 0.4)),
         theirs("BERT4Rec", 64, 100, 0.2, **LONG),
         theirs("BERT4Rec", 64, 50, 0.2, max_windows=20, epochs=60, patience=10, every=2),
