@@ -12,32 +12,16 @@ from typing import Any
 
 import pytest
 import yaml
-from pyspark.sql import functions as F
 
-from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.storage import Storage
 from lt_spark.passes import run
 from lt_spark.pipeline import STAGES
 from tests.small_shop import write_shop
+from tests.written import COMPARED, rows_of
 
 # `make test` has the kill of tests/test_kill_describe.py
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
-_COMPARED = [
-    table
-    for stage in STAGES
-    for table in stage.writes
-    if table not in (t.ACCEPTED_SETTINGS, t.GOLD_METRICS, t.GOLD_TAIL_HEALTH)
-]
-_RUN_COLUMNS = {"run_id", "run_date"}
-
-
-def rows_of(storage: Storage, table: t.Table, folds: tuple[str, ...] = t.FOLDS) -> list[str]:
-    names = [name for name in table.column_names if name not in _RUN_COLUMNS]
-    rows = storage.read(table).select(*names)
-    if table.folded:
-        rows = rows.where(F.col("fold").isin(*folds))
-    return sorted(json.dumps(row.asDict(recursive=True), default=str) for row in rows.collect())
 
 
 def killed_run(folder: Path, settings: dict[str, Any], stage: str, after_s: float, *arguments: str) -> None:
@@ -74,7 +58,7 @@ def test_killed_in_rebalance_then_run_again(shop: Any, tmp_path: Path) -> None:
     config = Config.model_validate(settings)
     run(spark, config, purpose="evaluate", last="popularity")
     disturbed = Storage(spark, config)
-    compared = [table for table in _COMPARED if disturbed.exists(table)]
+    compared = [table for table in COMPARED if disturbed.exists(table)]
     assert len(compared) >= 9
     for table in compared:
         folds = ("valid", "test")
@@ -92,7 +76,7 @@ def test_killed_at_a_random_moment_then_run_again(shop: Any, tmp_path: Path, mom
     killed_run(tmp_path, settings, stage, draw.uniform(0.0, 4.0))
     run(spark, config)
     disturbed = Storage(spark, config)
-    compared = [table for table in _COMPARED if undisturbed.exists(table)]
+    compared = [table for table in COMPARED if undisturbed.exists(table)]
     assert len(compared) > 20
     for table in compared:
         assert rows_of(disturbed, table) == rows_of(undisturbed, table), (stage, table.full_name)

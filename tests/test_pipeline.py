@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from lt_spark.experiments import forget_everywhere
 from lt_spark.passes import plan, run
 from lt_spark.pipeline import STAGES, chosen_stages
 from tests.small_shop import N_ITEMS, N_USERS, write_shop
+from tests.written import rows_of
 
 
 def test_every_table_is_written_by_one_stage_before_it_is_read() -> None:
@@ -157,6 +160,41 @@ def test_a_second_run_does_nothing(shop: Any) -> None:
     assert {event.kind for event in again.stages} == {"up_to_date"}
     assert storage.version(t.RUN_LOCK) == version
     assert "everything is up to date: nothing was done" in again.notes
+
+
+@pytest.fixture
+def other_plans(spark: Any) -> Iterator[None]:
+    """Spark generates code for its plans where the session interprets them, and the other way round."""
+    settings = {
+        "spark.sql.codegen.wholeStage": ("true", "false"),
+        "spark.sql.codegen.factoryMode": ("FALLBACK", "NO_CODEGEN"),
+    }
+    before = {name: spark.conf.get(name) for name in settings}
+    is_interpreted = before["spark.sql.codegen.wholeStage"] == "false"
+    for name, (generated, interpreted) in settings.items():
+        spark.conf.set(name, generated if is_interpreted else interpreted)
+    yield
+    for name, value in before.items():
+        spark.conf.set(name, value)
+
+
+@pytest.mark.spark
+def test_generated_code_and_interpreted_plans_write_the_same(shop: Any, other_plans: None, tmp_path: Path) -> None:
+    spark, config, storage, _ = shop
+    shutil.copytree(config.tables.root, tmp_path / "tables")
+    tables = config.tables.model_copy(update={"root": str(tmp_path / "tables")})
+    moved = config.model_copy(update={"tables": tables})
+    again = Storage(spark, moved)
+    # all of them twice would take minutes: these join, window, explode and aggregate, and tests/test_submit.py runs all
+    stages = chosen_stages(["split", "segment", "rebalance", "neighbours", "blend"], None, None)
+    written = [table for stage in stages for table in stage.writes if storage.exists(table)]
+    for table in written:
+        shutil.rmtree(again.location(table))
+    summary = run(spark, moved, purpose="produce", stages=[stage.name for stage in stages], force=True)
+    assert [event.stage for event in summary.stages] == [stage.name for stage in stages]
+    assert {stage.writes[0] for stage in stages} <= set(written)
+    for table in written:
+        assert rows_of(again, table, ("live",)) == rows_of(storage, table, ("live",)), table.full_name
 
 
 @pytest.mark.spark

@@ -6,8 +6,8 @@ FOLDER has amazon_scientific (interactions.csv, items.csv); FILE is ml-100k.inte
 `rectools[torch]`. A user's last event is test, the one before valid; users with fewer than 3 events only train. NDCG@10
 over the whole catalogue: what a user has is masked, a target that the user has is none, ties count against the target,
 items without a known event come last. Tail: targets outside the first ceil(.2 x catalogue) items by known events. Every
-setting is tried on valid with the first seed; a model's best by NDCG@10 of all users is trained on train and valid
-together for as many epochs, and asked for test once a seed. One thread each.
+setting is tried on valid with every seed; a model's best by the mean NDCG@10 of all users is trained on train and valid
+together, each seed for as many epochs as it chose on valid, and asked for test once a seed. One thread each.
 """
 
 import argparse
@@ -92,7 +92,7 @@ CANDIDATES = {
         *(theirs("SASRec", *sizes, max_windows=20, epochs=60, patience=10, every=2) for sizes in WINDOWED),
         *(ours("causal", size, length, drop) for size in (64, 128) for length in (50, 100) for drop in (0.2, 0.4)),
         theirs("BERT4Rec", 64, 100, 0.2, **LONG),
-        theirs("BERT4Rec", 64, 50, 0.2, max_windows=20, epochs=60, patience=10, every=2),
+        *(theirs("BERT4Rec", size, 50, 0.2, max_windows=20, epochs=150, patience=10, every=2) for size in (64, 128)),
     ],
 }
 """The 5-core log of Amazon has 7 events a user: 20 places cost RecTools, which fills up to them all, less than 50."""
@@ -276,28 +276,37 @@ class Bench:
             return self._compared(pool, candidates, seeds)
 
     def _compared(self, pool: ProcessPoolExecutor, candidates: list[Candidate], seeds: list[int]) -> list[str]:
-        best: dict[str, Tried] = {}
-        for found in pool.map(partial(self.run, "valid"), [(each, seeds[0], None) for each in candidates]):
-            each = found.candidate
-            told = f"epoch {found.epochs} of {found.n_epochs_run}, valid {found.ndcg:.4f} / {found.ndcg_tail:.4f}"
-            print(f"{self.name}, {each.model}, {each}: {told}, {found.seconds:.1f} s an epoch", flush=True)
-            if each.model not in best or found.ndcg > best[each.model].ndcg:
-                best[each.model] = found
+        found = pool.map(partial(self.run, "valid"), [(each, seed, None) for each in candidates for seed in seeds])
+        best: dict[str, list[Tried]] = {}
+        for each in candidates:
+            valid = [next(found) for _ in seeds]
+            told = ", ".join(f"{one.epochs} of {one.n_epochs_run}: {shown([one])}" for one in valid)
+            print(f"{self.name}, {each.model}, {each}: valid {shown(valid)} ({told})", flush=True)
+            if each.model not in best or mean_ndcg(valid) > mean_ndcg(best[each.model]):
+                best[each.model] = valid
+        asked = [
+            (one.candidate, seed, one.epochs) for valid in best.values() for one, seed in zip(valid, seeds, strict=True)
+        ]
+        answers = pool.map(partial(self.run, "test"), asked)
         rows = []
-        asked = [(chosen.candidate, seed, chosen.epochs) for chosen in best.values() for seed in seeds]
-        answers = list(pool.map(partial(self.run, "test"), asked))
-        for place, (model, chosen) in enumerate(best.items()):
-            tests = answers[place * len(seeds) : (place + 1) * len(seeds)]
-            test = " / ".join(f"{statistics.mean(column):.4f}" for column in zip(*map(both, tests), strict=True))
-            valid = f"{chosen.ndcg:.4f} / {chosen.ndcg_tail:.4f}"
-            row = (self.name, model, chosen.candidate, chosen.epochs, valid, test, f"{chosen.seconds:.1f}")
+        for model, valid in best.items():
+            test = [next(answers) for _ in seeds]
+            epochs = ", ".join(str(one.epochs) for one in valid)
+            seconds = f"{statistics.median(one.seconds for one in valid):.1f}"
+            told = ", ".join(shown([one]) for one in test)
+            row = (self.name, model, valid[0].candidate, epochs, shown(valid), f"{shown(test)} ({told})", seconds)
             rows.append("| " + " | ".join(map(str, row)) + " |")
             print(rows[-1], flush=True)
         return rows
 
 
-def both(tried: Tried) -> tuple[float, float]:
-    return tried.ndcg, tried.ndcg_tail
+def mean_ndcg(tried: list[Tried]) -> float:
+    return statistics.mean(one.ndcg for one in tried)
+
+
+def shown(tried: list[Tried]) -> str:
+    """Return the means of NDCG@10, all / tail."""
+    return f"{mean_ndcg(tried):.4f} / {statistics.mean(one.ndcg_tail for one in tried):.4f}"
 
 
 def speed(bench: Bench, size: int, length: int) -> str:

@@ -41,6 +41,13 @@ def test_short_windows_stand_apart_and_padding_before_the_longest_is_left_out() 
     assert [(rows.tolist(), first) for rows, first in parts(windows([1]), by_length=False)] == [([0], 5)]
 
 
+def test_on_a_cpu_a_short_window_is_read_without_the_padding_of_a_long_one() -> None:
+    items, own, read = windows([1, 2, 3], [4, 5, 6, 7, 8, 9, 1]), network(), []
+    own.register_forward_pre_hook(lambda _, given: read.append(tuple(given[0].shape)))
+    guessed(own, items, torch.ones(items.shape), **HALF, generator=draw())
+    assert sorted(read) == [(1, 2), (1, 6)]
+
+
 @pytest.mark.parametrize("by_length", [True, False])
 def test_outputs_are_those_of_the_window_alone_whatever_its_batch(
     by_length: bool, monkeypatch: pytest.MonkeyPatch
