@@ -206,9 +206,14 @@ def init(
     ],
     to: Annotated[str, typer.Option("--output", "-o", help="The file to write.", metavar="FILE")] = DEFAULT_CONFIG,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    encoder: Annotated[
+        bool, typer.Option("--encoder/--no-encoder", help="Name a sentence encoder where one is there already.")
+    ] = True,
 ) -> None:
     """Look at your files and write a commented configuration for them."""
-    from lt_spark.prepare.inspect import conf_text, inspect_files, missing_message
+    from lt_spark.engines.found_encoder import find_encoder
+    from lt_spark.prepare.conf_text import conf_text, files_root
+    from lt_spark.prepare.inspect import inspect_files, missing_message
 
     target = Path(to)
     if target.exists() and not force:
@@ -216,9 +221,10 @@ def init(
             f"{to} is there already, and is not overwritten. Give --force, or another name with --output."
         )
     inspection = inspect_files(files)
+    found = find_encoder(files_root(inspection)) if encoder and inspection.catalogue is not None else None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(conf_text(inspection), encoding="utf-8")
+        target.write_text(conf_text(inspection, found), encoding="utf-8")
     except OSError as error:
         raise ConfigError(
             f"{to} cannot be written: {error.strerror or error}. Give another name with --output."
@@ -226,6 +232,7 @@ def init(
     load_config(to)
     out = output.stdout()
     rows = [(guess.key, output.cell(guess.value), guess.why) for guess in inspection.guesses]
+    rows += [("embed.model", found.folder, found.why)] if found else []
     out.print(output.grid(("key", "guess", "because"), rows))
     for note in inspection.notes:
         out.print(f"Note: {note}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lt_spark.passes import PlannedStage, RunSummary, StageEvent
 
 BASELINE = "als_plain"
-MODEL_ORDER = ("popularity", BASELINE, "als", "neighbours", "text_bert", "bert", "blend")
+MODEL_ORDER = ("popularity", BASELINE, "als", "neighbours", "semantic", "lexical", "text_bert", "bert", "blend")
 _PLAIN_WIDTH = 160
 _CELL_CHARS = 60
 _LINE_OF = {"start": "started", "done": "done", "up_to_date": "up to date", "failed": "failed"}

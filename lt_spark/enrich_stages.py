@@ -155,6 +155,13 @@ def embed_enriched(c: Context) -> None:
         c.notes.append(f"embed_enriched: the written text is {row[0]} for the models: {row[1]}")
 
 
+def text_is_accepted(c: Context) -> bool:
+    """Return whether the written text may reach the models: it is wanted, and was shown to help."""
+    if not (c.config.describe.enabled and c.storage.exists(t.TEXT_VERDICT)):
+        return False
+    return not c.read(t.TEXT_VERDICT).where(F.col("verdict") == "accepted").isEmpty()
+
+
 def check_engine(config: Config) -> None:
     """Check that the engine can answer, before any task starts.
 

@@ -2,8 +2,8 @@
 
     sources -> clean -> embed
                      -> split -> segment -> describe -> embed_enriched -> context
-                                         -> rebalance -> popularity, als_plain, als, neighbours -> text_bert -> bert
-                                                      -> tune -> blend -> evaluate -> gate -> publish -> gold
+                                         -> rebalance -> popularity, als_plain, als, neighbours -> text_bert -> content
+                                                      -> bert -> tune -> blend -> evaluate -> gate -> publish -> gold
 
 EVALUATE runs every stage on fold valid (where everything is chosen), then on fold test (which decides nothing). PRODUCE
 runs fold live with the newest accepted settings: the daily command.
@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lt_spark import als_stage as als_s
 from lt_spark import bert_stage as bs
+from lt_spark import content_stage as ct
 from lt_spark import context_stage as cs
 from lt_spark import describe_stage as ds
 from lt_spark import enrich_stages as es
@@ -167,15 +169,6 @@ STAGES: tuple[Stage, ...] = (
         ("als_plain", "candidates", "evaluate", "produce"),
     ),
     Stage(
-        "als",
-        "Candidates: ALS on the rebalanced log",
-        (t.INTERACTIONS_REBALANCED, t.INTERACTIONS_SPLIT, t.ITEMS, t.ALS_SETTINGS),
-        (CANDIDATES["als"],),
-        s.als,
-        "lt_spark.models.als",
-        ("als", "candidates", "evaluate", "produce"),
-    ),
-    Stage(
         "neighbours",
         "Similar items, and candidates by them",
         (t.INTERACTIONS_SPLIT, t.ITEMS),
@@ -204,6 +197,34 @@ STAGES: tuple[Stage, ...] = (
         ("text_bert", "embed", "tune", "candidates", "evaluate", "produce"),
         is_on=ts.text_bert_is_on,
         more_modules=("lt_spark.models.text_bert.pairs", "lt_spark.models.text_bert.predict", "lt_spark.enrich.embed"),
+    ),
+    Stage(
+        "als",
+        "Candidates: ALS on the rebalanced log, with text",
+        # test and live read what valid chose of ALS_TEXT, its own table: what changes it changes their keys too
+        (
+            t.INTERACTIONS_REBALANCED,
+            t.INTERACTIONS_AUGMENTED,
+            t.INTERACTIONS_SPLIT,
+            t.ITEMS,
+            t.ITEM_SEGMENTS,
+            t.ALS_SETTINGS,
+            *EMBEDDINGS,
+        ),
+        (t.ALS_TEXT, CANDIDATES["als"]),
+        als_s.als,
+        "lt_spark.models.als_text",
+        ("als", "als_plain", "context", "models", "tune", "candidates", "evaluate", "produce"),
+    ),
+    Stage(
+        "content",
+        "Items alike by meaning and by words, and candidates by them",
+        (t.INTERACTIONS_SPLIT, t.ITEMS, t.ITEM_ENRICHMENTS, t.TEXT_VERDICT, *EMBEDDINGS),
+        (t.CONTENT_NEIGHBOURS, CANDIDATES["semantic"], CANDIDATES["lexical"]),
+        ct.content,
+        "lt_spark.models.content",
+        ("content", "models", "candidates", "evaluate", "produce"),
+        is_on=ct.content_is_on,
     ),
     Stage(
         "tune_bert",
@@ -309,7 +330,7 @@ STAGES: tuple[Stage, ...] = (
         PRODUCE,
     ),
 )
-_MODELS_OF_VECTORS = ("tune_bert", "bert")
+_MODELS_OF_VECTORS = ("als", "content", "tune_bert", "bert")
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 

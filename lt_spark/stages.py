@@ -45,6 +45,7 @@ SETTING_SECTIONS = (
     "als_plain",
     "als",
     "neighbours",
+    "content",
     "models",
     "text_bert",
     "bert",
@@ -214,13 +215,7 @@ def tune_als(c: Context) -> None:
 
 def als_plain(c: Context) -> None:
     """Recommend by plain ALS, the baseline."""
-    _als(c, BASELINE, als_model.plain_ratings(c.known), _plain_settings(c))
-
-
-def als(c: Context) -> None:
-    """Recommend by ALS on the rebalanced events."""
-    ratings = als_model.rebalanced_ratings(c.read(t.INTERACTIONS_REBALANCED))
-    _als(c, "als", ratings, als_model.als_settings(_plain_settings(c), c.config))
+    _als(c, BASELINE, als_model.plain_ratings(c.known), plain_settings(c))
 
 
 def neighbours(c: Context) -> None:
@@ -366,7 +361,8 @@ def gate_k(config: Config) -> int:
     return _GATE_K if _GATE_K in config.evaluate.ks else min(config.evaluate.ks)
 
 
-def _plain_settings(c: Context) -> als_model.AlsSettings:
+def plain_settings(c: Context) -> als_model.AlsSettings:
+    """Return the settings of plain ALS that valid chose."""
     row = c.read(t.ALS_SETTINGS).where("is_chosen").first()
     if row is None:
         raise DataError("silver.als_settings has no chosen row: run the stage tune_als again (`--only tune_als`)")

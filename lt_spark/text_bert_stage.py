@@ -86,8 +86,7 @@ def _asked_by(config: Config) -> str:
     """Return which setting uses text_bert; empty where none does."""
     if predict.MODEL_NAME in config.blend.models:
         return "blend.models names text_bert"
-    # of the models only bert reads vectors
-    if config.models.embeddings == "tuned" and "bert" in config.blend.models:
+    if config.models.embeddings == "tuned" and {"als", "bert", "semantic"} & set(config.blend.models):
         return "models.embeddings is tuned"
     return ""
 
@@ -143,7 +142,7 @@ def saved_in(config: Config, fold: str) -> Folder:
 def texts_of(c: Context, section: TextBertConfig) -> DataFrame:
     """Return (item_idx, text): own text, and keywords of the language model where its texts were shown to help."""
     texts = item_texts(c.read(t.ITEMS), c.config.embed)
-    if not (section.use_keywords and c.config.describe.enabled and _text_is_accepted(c)):
+    if not (section.use_keywords and es.text_is_accepted(c)):
         return texts
     return pairs.with_keywords(texts, c.storage.read_or_empty(t.ITEM_ENRICHMENTS))
 
@@ -213,12 +212,6 @@ def teach(c: Context, section: TextBertConfig, base: Base, rows: str, n_epochs: 
         tell=c.tell,
     )
     return Taught(tower, epochs, training, valid)
-
-
-def _text_is_accepted(c: Context) -> bool:
-    if not c.storage.exists(t.TEXT_VERDICT):
-        return False
-    return not c.read(t.TEXT_VERDICT).where(F.col("verdict") == "accepted").isEmpty()
 
 
 def _chosen_epochs(c: Context) -> int:

@@ -56,7 +56,7 @@ def test_a_run_does_every_stage_of_every_fold(shop: Any) -> None:
 def test_the_summary_has_test_metrics_of_every_model(shop: Any) -> None:
     *_, summary = shop
     named = {(row["model_name"], row["segment"]) for row in summary.metrics}
-    models = ("popularity", "als_plain", "als", "neighbours", "blend")
+    models = ("popularity", "als_plain", "als", "neighbours", "lexical", "blend")
     assert named >= {(name, "all") for name in models}
     assert all(0 <= row["value_low"] <= row["value"] <= row["value_high"] <= 1 for row in summary.metrics)
 

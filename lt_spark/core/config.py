@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lt_spark.core.config_models import BertConfig, ModelsConfig
+from lt_spark.core.config_models import BertConfig, ContentConfig, ModelsConfig
 from lt_spark.core.config_text import (
     ContextConfig,
     DescribeConfig,
@@ -19,8 +19,9 @@ from lt_spark.core.config_text_bert import TextBertConfig
 from lt_spark.core.errors import nearest
 from lt_spark.core.section import Section
 
-MODELS = ("popularity", "als_plain", "als", "neighbours", "bert", "text_bert")
-"""Names of the models; each has a stage of its name and a table ``silver.candidates_<name>``."""
+MODELS = ("popularity", "als_plain", "als", "neighbours", "semantic", "lexical", "bert", "text_bert")
+"""Names of the models; each has a table ``silver.candidates_<name>``, written by the stage of its name; those of
+semantic and lexical by ``content``."""
 LEDGER_VARIANTS = ("plain", "rebalanced")
 """The variants that each ledger has."""
 
@@ -233,7 +234,7 @@ class AlsPlainConfig(Section):
 
 
 class AlsConfig(Section):
-    """ALS with the weights of rebalance; what is null is taken from the tuned plain ALS."""
+    """ALS with the weights of rebalance, and with text; what is null is taken from the tuned plain ALS."""
 
     rank: int | None = Field(None, ge=1)
     alpha: float | None = Field(None, gt=0)
@@ -242,6 +243,28 @@ class AlsConfig(Section):
     nonnegative: bool = False
     n_blocks: int = Field(4, ge=1)
     checkpoint_interval: int = 10
+    max_fit_events: int | None = Field(None, ge=1)
+    """Above so many (user, item) pairs the fit sees a hash sample of users; the others are folded in. Null: all."""
+    use_pseudo_events: bool = True
+    """Whether the pseudo-events of context (S_U+) are learnt from, with their small confidence."""
+    use_text: bool = True
+    """Whether factors are mapped from the items' text where that is better on valid."""
+    text_ridge: float = Field(1.0, gt=0)
+    """Penalty of the regression from text vectors to factors."""
+    text_supports: tuple[float, ...] = (1.0, 3.0, 10.0)
+    """Values of s to try on valid: an item used n times keeps n / (n + s) of its learnt factors."""
+    text_scales: tuple[float, ...] = (0.5, 1.0, 1.5)
+    """Lengths of mapped factors to try, as multiples of the learnt ones' mean length."""
+    max_tune_items: int = Field(50_000, ge=10)
+    """They are chosen by a ranking of all items, or of a hash sample of so many and the targets."""
+
+    @model_validator(mode="after")
+    def _few_points(self) -> "AlsConfig":
+        if not 1 <= len(self.text_supports) * len(self.text_scales) <= 24:
+            raise ValueError("als.text_supports x text_scales must make 1 to 24 points")
+        if min(*self.text_supports, *self.text_scales, 1.0) <= 0:
+            raise ValueError("als.text_supports and als.text_scales must be above 0")
+        return self
 
 
 class NeighboursConfig(Section):
@@ -275,7 +298,7 @@ class CandidatesConfig(Section):
 class BlendConfig(Section):
     """The blend."""
 
-    models: tuple[str, ...] = ("als", "neighbours", "bert", "popularity")
+    models: tuple[str, ...] = ("als", "neighbours", "semantic", "lexical", "bert", "popularity")
     """Models whose candidates are blended."""
     n: int = Field(50, ge=1, le=1_000)
     """Recommendations a user."""
@@ -393,6 +416,7 @@ class Config(Section):
     als_plain: AlsPlainConfig = AlsPlainConfig()
     als: AlsConfig = AlsConfig()
     neighbours: NeighboursConfig = NeighboursConfig()
+    content: ContentConfig = ContentConfig()
     models: ModelsConfig = ModelsConfig()
     text_bert: TextBertConfig = TextBertConfig()
     bert: BertConfig = BertConfig()

@@ -296,9 +296,8 @@ def _unknown(parts: Sequence[str]) -> str:
     known = list(model.model_fields)
     key = ".".join(parts)
     elsewhere = [leaf for leaf in leaf_keys(Config) if leaf.rsplit(".", 1)[-1] == parts[-1]]
-    hint = nearest(parts[-1], known)
-    if not hint and elsewhere:
-        hint = f" Did you mean '{elsewhere[0]}'?"
+    # a key of that very name elsewhere is likelier meant than one of another name here
+    hint = f" Did you mean '{elsewhere[0]}'?" if elsewhere else nearest(parts[-1], known)
     what = f"the keys of {'.'.join(parts[:-1])}" if len(parts) > 1 else "the sections"
     return f"no such key: {key}.{hint} Expected one of {what}: {', '.join(known)}."
 

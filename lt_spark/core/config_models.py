@@ -20,6 +20,25 @@ class ModelsConfig(Section):
     the encoder that text_bert taught."""
 
 
+class ContentConfig(Section):
+    """Items alike by meaning (model semantic) and by words (model lexical)."""
+
+    n_neighbours: int = Field(100, ge=1, le=1_000)
+    """Nearest items kept an item, of each kind."""
+    max_words: int = Field(200, ge=1, le=10_000)
+    """First words of an item's title, attributes and accepted keywords that count."""
+    max_document_share: float = Field(0.2, gt=0, le=1)
+    """Words of more than this share of the items say nothing and are left out."""
+    max_document_items: int = Field(20_000, ge=2)
+    """So are words of more items than this, however large the catalogue: it keeps the cost linear."""
+    semantic_power: float = Field(4.0, gt=0, le=20)
+    """A semantic neighbour counts its cosine to this power: of near vectors the nearest say most."""
+    max_history: int = Field(50, ge=1)
+    """Newest events of a user that speak for candidates."""
+    decay: float = Field(0.7, gt=0, le=1)
+    """An event counts decay^age, age in positions."""
+
+
 class BertConfig(Section):
     """The sequence model: BERT over the items of a history, each an id and a text."""
 

@@ -380,6 +380,21 @@ ALS_SETTINGS = Table(
     ),
     ("rank", "alpha", "reg_param"),
 )
+ALS_TEXT = Table(
+    "silver",
+    "als_text",
+    "How much text counts in the item factors of als: what was tried on valid, and what was chosen there.",
+    (
+        FOLD,
+        Column("support", "double", "s: an item used n times keeps n / (n + s) of its learnt factors; 0: no text"),
+        Column("scale", "double", "length of mapped factors as a multiple of the learnt ones' mean length"),
+        Column("ndcg", "double", "NDCG@10 of all on valid"),
+        Column("ndcg_tail", "double", "NDCG@10 of the tail (segment_top20) on valid"),
+        Column("is_chosen", "boolean", "whether test and live use it"),
+    ),
+    ("fold", "support", "scale"),
+    ("fold",),
+)
 BERT_EPOCHS = Table(
     "silver",
     "bert_epochs",
@@ -479,6 +494,21 @@ ITEM_NEIGHBOURS = Table(
         RANK,
     ),
     ("fold", "item_idx", "neighbour_idx"),
+    ("fold",),
+)
+CONTENT_NEIGHBOURS = Table(
+    "silver",
+    "content_neighbours",
+    "Items alike by meaning and by words.",
+    (
+        FOLD,
+        Column("kind", "string", "semantic (cosine of vectors) or lexical (cosine of TF-IDF weights)"),
+        ITEM,
+        Column("neighbour_idx", "int", "item_idx of the item alike"),
+        Column("similarity", "double", "cosine, in (0, 1]"),
+        RANK,
+    ),
+    ("fold", "kind", "item_idx", "neighbour_idx"),
     ("fold",),
 )
 BLEND_WEIGHTS = Table(

@@ -1,7 +1,6 @@
 """Users' scores from item neighbours: sum over the history of similarity x decay^age, the best k, and why."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,27 +11,11 @@ from pyspark.sql import functions as F
 
 from lt_spark.frames.shards import Keeper, all_shards, read_shard, write_shards
 from lt_spark.frames.spread import spread
+from lt_spark.kernels.edges import Edges, Parts, best_first, edges_of, weighted_sum
 
 N_REASONS = 3
 _SCHEMA = "user_idx int, item_idx int, score double, rank int, because array<struct<item_idx:int,share:double>>"
 _EDGES = pa.schema([("item_idx", pa.int32()), ("neighbour_idx", pa.int32()), ("similarity", pa.float32())])
-
-
-@dataclass(frozen=True)
-class Edges:
-    """Neighbours of every source item, in compressed rows.
-
-    Attributes:
-        items: (n_items,) source item_idx, ascending.
-        indptr: (n_items + 1,) where each source item's neighbours begin.
-        neighbours: (n_edges,) item_idx of the neighbours.
-        similarities: (n_edges,) similarity, float32.
-    """
-
-    items: npt.NDArray[np.int32]
-    indptr: npt.NDArray[np.int64]
-    neighbours: npt.NDArray[np.int32]
-    similarities: npt.NDArray[np.float32]
 
 
 def neighbour_scores(
@@ -66,8 +49,8 @@ def neighbour_scores(
     parts = spread(asked, "shard", "user_idx").sortWithinPartitions("shard").mapInArrow(score, _SCHEMA)
     if n_shards == 1:
         return parts
-    best_first = Window.partitionBy("user_idx").orderBy(F.desc("score"), "item_idx")
-    return parts.withColumn("rank", F.row_number().over(best_first)).where(F.col("rank") <= n)
+    by_score = Window.partitionBy("user_idx").orderBy(F.desc("score"), "item_idx")
+    return parts.withColumn("rank", F.row_number().over(by_score)).where(F.col("rank") <= n)
 
 
 def score_batch(batch: pa.RecordBatch, folder: str, n: int, decay: float) -> Iterator[pa.RecordBatch]:
@@ -110,33 +93,13 @@ def best_items(
         (m,) item_idx by score descending, then item_idx; (m,) scores; m lists of at most 3 (item_idx, share).
     """
     ages = np.arange(len(history) - 1, -1, -1)
-    rows = np.searchsorted(edges.items, history)
-    rows[rows == len(edges.items)] = 0
-    is_there = edges.items[rows] == history if len(edges.items) else np.zeros(len(history), bool)
-    rows, sources, ages = rows[is_there], history[is_there], ages[is_there]
-    sizes = edges.indptr[rows + 1] - edges.indptr[rows] if len(rows) else np.empty(0, np.int64)
-    if sizes.sum() == 0:
-        return np.empty(0, np.int32), np.empty(0, np.float64), []
-    starts = np.repeat(edges.indptr[rows] - np.concatenate([[0], np.cumsum(sizes)[:-1]]), sizes)
-    at = np.arange(sizes.sum()) + starts
-    targets = edges.neighbours[at]
-    parts = edges.similarities[at].astype(np.float64) * np.repeat(np.power(decay, ages), sizes)
-    origins = np.repeat(sources, sizes)
-    items, inverse = np.unique(targets, return_inverse=True)
-    totals = np.bincount(inverse, weights=parts, minlength=len(items))
-    is_new = ~np.isin(items, seen)
-    order = np.lexsort((items, -totals))
-    order = order[is_new[order]][:n]
-    return items[order], totals[order], _reasons(order, inverse, parts, origins, totals)
+    found = weighted_sum(edges, history, np.power(decay, ages))
+    order = best_first(found.items, found.totals, seen, n)
+    return found.items[order], found.totals[order], _reasons(order, found)
 
 
-def _reasons(
-    order: npt.NDArray[Any],
-    inverse: npt.NDArray[Any],
-    parts: npt.NDArray[Any],
-    origins: npt.NDArray[Any],
-    totals: npt.NDArray[Any],
-) -> list[list[dict[str, Any]]]:
+def _reasons(order: npt.NDArray[np.int64], found: Parts) -> list[list[dict[str, Any]]]:
+    _, totals, inverse, parts, origins = found
     by_item = np.lexsort((origins, -parts, inverse))
     bounds = np.searchsorted(inverse[by_item], np.stack([order, order + 1]))
     reasons = []
@@ -151,15 +114,7 @@ def _reasons(
 
 def _read(folder: str, shard: int) -> Edges:
     table = read_shard(folder, shard, _EDGES)
-    sources = table["item_idx"].to_numpy()
-    order = np.argsort(sources, kind="stable")
-    items, counts = np.unique(sources, return_counts=True)
-    return Edges(
-        items.astype(np.int32),
-        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        table["neighbour_idx"].to_numpy()[order],
-        table["similarity"].to_numpy()[order],
-    )
+    return edges_of(*(table[name].to_numpy() for name in _EDGES.names))
 
 
 _edges = Keeper(_read)

@@ -13,7 +13,7 @@ from lt_spark.core.tables import LEDGER
 from lt_spark.measure.evaluate import BASELINE
 from lt_spark.measure.gate import ALL, HEAD, TAIL, Difference, Verdict, decide
 
-MODELS = (BASELINE, "als", "neighbours", "bert", "blend")
+MODELS = (BASELINE, "als", "neighbours", "semantic", "lexical", "bert", "blend")
 SEGMENTS = (ALL, TAIL, HEAD, "cold")
 METRIC_NAMES = ("ndcg", "recall", "tail_share", "coverage", "gini")
 OF_BASELINE = Verdict(False, "what the others are measured against")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lt_spark.engines.found_encoder import FoundEncoder
 from lt_spark.prepare.guesses import Inspection
 from lt_spark.prepare.heads import Head
 
@@ -22,12 +23,22 @@ _NOT_FOUND = {
 }
 
 
-def conf_text(inspection: Inspection) -> str:
-    """Return the configuration as YAML: each guess with its reason, and what was not found said."""
-    return "\n".join(_lines(inspection)) + "\n"
+def conf_text(inspection: Inspection, encoder: FoundEncoder | None = None) -> str:
+    """Return the configuration as YAML: each guess with its reason, and what was not found said.
+
+    Args:
+        inspection: what was found out.
+        encoder: the sentence encoder that reads the items' text; None: it is left out.
+    """
+    return "\n".join(_lines(inspection, encoder)) + "\n"
 
 
-def _lines(inspection: Inspection) -> Iterator[str]:
+def files_root(inspection: Inspection) -> str:
+    """Return the ``files.root`` that the configuration names."""
+    return f"warehouse/{_folder_name(inspection.log.path)}/files"
+
+
+def _lines(inspection: Inspection, encoder: FoundEncoder | None) -> Iterator[str]:
     name = _folder_name(inspection.log.path)
     yield "# Written by lt-spark init from the first rows of your files. Every line is a guess: read the reasons."
     yield "# All other keys, with their defaults: lt-spark config show"
@@ -40,7 +51,7 @@ def _lines(inspection: Inspection) -> Iterator[str]:
     yield ""
     yield "files:"
     yield "  # folder of what is not a table"
-    yield f"  root: {_yaml(f'warehouse/{name}/files')}"
+    yield f"  root: {_yaml(files_root(inspection))}"
     yield ""
     yield "source:"
     yield ""
@@ -57,10 +68,22 @@ def _lines(inspection: Inspection) -> Iterator[str]:
     yield "  items:"
     yield from _file(inspection.catalogue)
     yield from _columns(inspection, _ITEMS, _ITEM_COLUMNS)
-    yield from _language_model(inspection)
+    yield from _encoder(encoder)
+    yield from _language_model(inspection, encoder)
 
 
-def _language_model(inspection: Inspection) -> Iterator[str]:
+def _encoder(encoder: FoundEncoder | None) -> Iterator[str]:
+    """Yield what makes vectors of the items' text, for the models that read them."""
+    if encoder is None:
+        return
+    yield ""
+    yield "# Vectors of the items' titles, on the executors: als, semantic and bert read them."
+    yield "embed:"
+    yield f"  # sentence encoder: {_comment(encoder.why)}"
+    yield f"  model: {_yaml(encoder.folder)}"
+
+
+def _language_model(inspection: Inspection, encoder: FoundEncoder | None) -> Iterator[str]:
     """Yield what lets a language model describe the tail, commented out: it needs models, and time."""
     texts = inspection.value(f"{_ITEMS}.columns.text") or []
     yield ""
@@ -68,8 +91,7 @@ def _language_model(inspection: Inspection) -> Iterator[str]:
     yield "# Get its models with `lt-spark models fetch`, take the marks away, and keep under keyword_fields what says"
     yield "# what an item is (category, genre), and under input_fields the others that a prompt may show."
     for line in (
-        "embed:",
-        "  model: models/all-minilm-l6-v2",
+        *(() if encoder else ("embed:", "  model: models/all-minilm-l6-v2")),
         "language_model:",
         "  model: models/smollm2-135m-instruct",
         "describe:",

@@ -26,12 +26,13 @@ from lt_spark.core.config_files import LoadedConfig, config_hash, load_config
 from lt_spark.core.runs import code_version, stage_key
 from lt_spark.core.session import start_session
 from lt_spark.core.storage import Storage
+from lt_spark.engines.found_encoder import find_encoder
 from lt_spark.pipeline import STAGES
-from lt_spark.prepare.conf_text import conf_text
+from lt_spark.prepare.conf_text import conf_text, files_root
 from lt_spark.prepare.inspect import inspect_files
 
 K = 10
-MODELS = ("als_plain", "als", "neighbours", "popularity", "blend")
+MODELS = ("als_plain", "als", "neighbours", "semantic", "lexical", "bert", "popularity", "blend")
 SEGMENTS = ("all", "top20_tail")
 FLOORS: dict[str, dict[str, tuple[float, float | None]]] = {
     "amazon_scientific": {"als_plain": (0.066, 0.021), "neighbours": (0.078, 0.050), "blend": (0.080, 0.050)},
@@ -47,7 +48,8 @@ Metrics = Mapping[tuple[str, str, str], Mapping[str, Any]]
 
 def init_conf(data: Path, work: Path, overrides: Sequence[str]) -> LoadedConfig:
     """Write the configuration that `lt-spark init` would write for a folder, and load it."""
-    text = conf_text(inspect_files([str(data / "interactions.csv"), str(data / "items.csv")]))
+    inspection = inspect_files([str(data / "interactions.csv"), str(data / "items.csv")])
+    text = conf_text(inspection, find_encoder(files_root(inspection)))
     conf = work / "lt-spark.yaml"
     conf.write_text(text, encoding="utf-8")
     places = [f"tables.root={work / 'tables'}", f"files.root={work / 'files'}"]

@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lt_spark.frames.neighbour_scores import Edges, best_items, neighbour_scores
+from lt_spark.frames.neighbour_scores import best_items, neighbour_scores
+from lt_spark.kernels.edges import Edges
 
 
 def edges() -> Edges:
     return Edges(
-        items=np.array([1, 2], np.int32),
+        sources=np.array([1, 2], np.int32),
         indptr=np.array([0, 2, 4]),
         neighbours=np.array([7, 8, 7, 9], np.int32),
         similarities=np.array([0.5, 0.25, 0.4, 0.1], np.float32),

@@ -1,0 +1,79 @@
+"""What the stage content does with tables; models/content.py says how items are alike."""
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lt_spark import enrich_stages as es
+from lt_spark.core import tables as t
+from lt_spark.core.config import Config
+from lt_spark.models import content as alike
+from lt_spark.models.text_bert.pairs import with_keywords
+from lt_spark.stages import Context
+
+
+def content_is_on(config: Config) -> bool:
+    """Return whether one of its models is in the blend."""
+    return bool(set(alike.MODEL_NAMES) & set(config.blend.models))
+
+
+def content(c: Context) -> None:
+    """Find items alike by meaning and by words, and recommend by them."""
+    kinds = [name for name in alike.MODEL_NAMES if name in c.config.blend.models]
+    n_items = c.read(t.ITEMS).count()
+    n_wanted = c.config.content.n_neighbours
+    sources = c.known.select("item_idx").distinct()
+    with c.scratch("vectors") as vectors, c.scratch("words") as words:
+        found = []
+        if alike.SEMANTIC in kinds:
+            near = alike.semantic_neighbours(
+                item_vectors(c), sources, c.recommendable, n_wanted, scratch=vectors, n_items=n_items
+            )
+            found.append((alike.SEMANTIC, near))
+        if alike.LEXICAL in kinds:
+            weights = alike.term_weights(item_texts(c), c.config.content)
+            near = alike.lexical_neighbours(weights, sources, c.recommendable, n_wanted, scratch=words, n_items=n_items)
+            found.append((alike.LEXICAL, near))
+        rows = [near.withColumns({"fold": F.lit(c.fold), "kind": F.lit(kind)}) for kind, near in found]
+        c.write(t.CONTENT_NEIGHBOURS, _union(rows).select(*t.CONTENT_NEIGHBOURS.column_names))
+    for kind in kinds:
+        with c.scratch(kind) as edges:
+            rows_of_kind = alike.content_candidates(
+                c.known,
+                c.read(t.CONTENT_NEIGHBOURS).where(F.col("kind") == kind),
+                c.users,
+                c.seen,
+                c.config,
+                n_items,
+                model_name=kind,
+                fold=c.fold,
+                scratch=edges,
+            )
+            c.write(t.CANDIDATES[kind], rows_of_kind)
+        if not c.rows[t.CANDIDATES[kind].full_name]:
+            c.notes.append(f"content ({c.fold}): the model {kind} lists nothing: {_WHY_EMPTY[kind]}")
+
+
+_WHY_EMPTY = {
+    alike.SEMANTIC: "items have no vectors (embed.model is empty, or no item has text)",
+    alike.LEXICAL: "no two items share a word that few have",
+}
+
+
+def item_vectors(c: Context) -> DataFrame:
+    """Return (item_idx, vector) of the vectors that ``models.embeddings`` names; no rows where there are none."""
+    return c.storage.read_or_empty(t.EMBEDDINGS[c.config.models.embeddings], c.fold).select("item_idx", "vector")
+
+
+def item_texts(c: Context) -> DataFrame:
+    """Return (item_idx, text): own text, and accepted keywords where the written text was shown to help."""
+    texts = alike.documents(c.read(t.ITEMS))
+    if c.config.models.embeddings == "plain" or not es.text_is_accepted(c):
+        return texts
+    return with_keywords(texts, c.storage.read_or_empty(t.ITEM_ENRICHMENTS))
+
+
+def _union(rows: list[DataFrame]) -> DataFrame:
+    first, *others = rows
+    for more in others:
+        first = first.unionByName(more)
+    return first
