@@ -16,7 +16,6 @@ from lt_spark.stages import Context, plain_settings
 
 MODEL = "als"
 _K = 10
-_NO_TEXT = text.TextPoint(0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def _with_text(c: Context, fitted: _Fitted, folder: str) -> DataFrame:
     factor_map = text.fit_map([tuple(row) for row in sums], section.text_ridge)
     if rows is None or factor_map is None:
         if c.fold == "valid":
-            c.write_rows(t.ALS_TEXT, [(c.fold, 0.0, 1.0, None, None, True)])
+            c.write_rows(t.ALS_TEXT, [(c.fold, text.NO_TEXT.support, text.NO_TEXT.scale, None, None, True)])
         return fitted.items
     text.mapped_factors(rows, factor_map).write.mode("overwrite").parquet(folder)
     factors = c.spark.read.parquet(folder)
@@ -132,7 +131,7 @@ def _choose(c: Context, fitted: _Fitted, factors: DataFrame) -> text.TextPoint:
 
 def _chosen(c: Context) -> text.TextPoint:
     row = c.storage.read_or_empty(t.ALS_TEXT, "valid").where("is_chosen").first()
-    return text.TextPoint(row["support"], row["scale"]) if row is not None else _NO_TEXT
+    return text.TextPoint(row["support"], row["scale"]) if row is not None else text.NO_TEXT
 
 
 def _user_factors(

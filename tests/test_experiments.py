@@ -279,7 +279,6 @@ def config(tmp_path_factory):
         als={"max_iter": 2, "n_blocks": 1},
         candidates={"n": 20},
         evaluate={"n_replicates": 100, "ks": (5, 10)},
-        tune={"n_passes": 1},
         blend={"models": ("als", "neighbours", "bert", "popularity")},
         bert={"embedding_size": 8, "n_layers": 2, "max_length": 8, "epochs": 2},
         ledger={"variants": {"small": {"bert.n_layers": 1}}},

@@ -251,7 +251,7 @@ class AlsConfig(Section):
     """Whether factors are mapped from the items' text where that is better on valid."""
     text_ridge: float = Field(1.0, gt=0)
     """Penalty of the regression from text vectors to factors."""
-    text_supports: tuple[float, ...] = (1.0, 3.0, 10.0)
+    text_supports: tuple[float, ...] = (0.0, 1.0, 3.0)
     """Values of s to try on valid: an item used n times keeps n / (n + s) of its learnt factors."""
     text_scales: tuple[float, ...] = (0.5, 1.0, 1.5)
     """Lengths of mapped factors to try, as multiples of the learnt ones' mean length."""
@@ -262,8 +262,8 @@ class AlsConfig(Section):
     def _few_points(self) -> "AlsConfig":
         if not 1 <= len(self.text_supports) * len(self.text_scales) <= 24:
             raise ValueError("als.text_supports x text_scales must make 1 to 24 points")
-        if min(*self.text_supports, *self.text_scales, 1.0) <= 0:
-            raise ValueError("als.text_supports and als.text_scales must be above 0")
+        if min(self.text_supports) < 0 or min(self.text_scales) <= 0:
+            raise ValueError("als.text_supports must be at least 0, and als.text_scales above 0")
         return self
 
 
@@ -320,13 +320,11 @@ class TuneConfig(Section):
     """Choice of the blend weights on valid."""
 
     max_users: int = Field(10_000, ge=10)
-    """Users of valid that the search looks at."""
+    """Users of valid that the weights are fitted on."""
     k: int = Field(10, ge=1)
     """NDCG@k is maximised."""
     tail_importance: float = Field(1.0, ge=0)
     """The goal is NDCG of all + this x NDCG of the tail."""
-    n_passes: int = Field(3, ge=1)
-    """Passes of the coordinate search."""
 
 
 class EvaluateConfig(Section):

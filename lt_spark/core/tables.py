@@ -386,8 +386,8 @@ ALS_TEXT = Table(
     "How much text counts in the item factors of als: what was tried on valid, and what was chosen there.",
     (
         FOLD,
-        Column("support", "double", "s: an item used n times keeps n / (n + s) of its learnt factors; 0: no text"),
-        Column("scale", "double", "length of mapped factors as a multiple of the learnt ones' mean length"),
+        Column("support", "double", "s: an item used n times keeps n / (n + s) of its learnt factors"),
+        Column("scale", "double", "length of mapped factors, in mean lengths of the learnt ones; 0: no text"),
         Column("ndcg", "double", "NDCG@10 of all on valid"),
         Column("ndcg_tail", "double", "NDCG@10 of the tail (segment_top20) on valid"),
         Column("is_chosen", "boolean", "whether test and live use it"),

@@ -41,12 +41,21 @@ class TextPoint:
     """How much text counts in an item's factors.
 
     Attributes:
-        support: s; an item used n times keeps n / (n + s) of its learnt factors. 0: no text.
-        scale: length of mapped factors as a multiple of the learnt ones' mean length.
+        support: s; an item used n times keeps n / (n + s) of its learnt factors. 0: only items without events lean on
+            text.
+        scale: length of mapped factors as a multiple of the learnt ones' mean length. 0: no text.
     """
 
     support: float
     scale: float
+
+    @property
+    def is_text(self) -> bool:
+        """Whether text counts at all."""
+        return self.scale > 0
+
+
+NO_TEXT = TextPoint(0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -158,22 +167,26 @@ def blended_factors(factors: DataFrame, point: TextPoint) -> DataFrame:
         factors: as :func:`mapped_factors` gives them.
         point: s and the scale.
     """
-    share = F.col("n_known") / (F.col("n_known") + F.lit(point.support))
+    total = F.col("n_known") + F.lit(point.support)
+    share = F.when(total > 0, F.col("n_known") / total).otherwise(F.lit(0.0))
     scale = F.lit(point.scale)
     both = F.zip_with(
         "learnt", "mapped", lambda own, said: (share * own + (F.lit(1.0) - share) * scale * said).cast("float")
     )
     alone = F.transform("mapped", lambda said: (scale * said).cast("float"))
-    vector = F.when(F.col("mapped").isNull() | F.lit(point.support == 0), F.col("learnt")).when(
+    vector = F.when(F.col("mapped").isNull() | F.lit(not point.is_text), F.col("learnt")).when(
         F.col("learnt").isNull(), alone
     )
     return factors.select("item_idx", vector.otherwise(both).alias("vector")).where(F.col("vector").isNotNull())
 
 
 def points(config: AlsConfig) -> list[TextPoint]:
-    """Return the settings that are tried on valid: no text, and each support with each scale."""
+    """Return the settings that are tried on valid: each support with each scale, and no text.
+
+    No text comes last: of equals the first is taken, and with text items that nobody used have factors.
+    """
     tried = [TextPoint(support, scale) for support in config.text_supports for scale in config.text_scales]
-    return [TextPoint(0.0, 1.0), *tried]
+    return [*tried, NO_TEXT]
 
 
 def point_gains(
@@ -316,9 +329,10 @@ class _Factors:
 
     def shares(self, point: TextPoint) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
         """Return what learnt and mapped factors count of each item, and whether it has any; as blended_factors."""
-        if point.support == 0:
+        if not point.is_text:
             return np.ones(len(self.numbers)), np.zeros(len(self.numbers)), self.has_learnt
-        share = self.n_known / (self.n_known + point.support)
+        total = self.n_known + point.support
+        share = np.divide(self.n_known, total, out=np.zeros(len(total)), where=total > 0)
         own = np.where(self.has_mapped, np.where(self.has_learnt, share, 0.0), 1.0)
         said = np.where(self.has_mapped, np.where(self.has_learnt, 1.0 - share, 1.0), 0.0) * point.scale
         return own, said, self.has_learnt | self.has_mapped

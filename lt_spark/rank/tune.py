@@ -1,4 +1,4 @@
-"""The blend weights: a coordinate search on a bounded sample of valid, cross-fitted over two halves of its users."""
+"""The blend weights: fitted on a bounded sample of valid, cross-fitted over two halves of its users."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,10 @@ from pyspark.sql import functions as F
 from lt_spark.core.config import TuneConfig
 from lt_spark.frames.known import hash_uniform
 from lt_spark.rank.features import ALL_USERS, HALVES, model_features, popularities, user_half
+from lt_spark.rank.listwise import fit_weights
 
-_START = {"neighbours": 1.0, "popularity": 0.05}
-_START_OTHERS = 0.5
-_FACTORS = (0.0, 0.5, 0.7, 0.85, 1.2, 1.5, 2.0)
-_RESTARTS = (0.05, 0.2, 0.5, 1.0)
 _POWERS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
+_RIDGE = 1e-3
 _BYTES_PER_ROW = 80
 
 
@@ -154,26 +152,22 @@ def goal(sample: Sample, weights: Weights, config: TuneConfig) -> float:
 
 
 def search(sample: Sample, models: Sequence[str], config: TuneConfig) -> Weights:
-    """Return the weights with the best goal that a coordinate search finds.
+    """Return the weights of the models by listwise likelihood, then the power of popularity with the best goal.
 
-    Each model's weight is multiplied along fixed steps while the others stand still; then the power of popularity and
-    the weights in turn. One weight a model: free weights per model and segment fitted valid better and held out worse
-    (docs/decisions.md).
+    A pair counts 1 / pairs, and a tail pair ``tail_importance`` / tail pairs besides, as in the goal. NDCG itself has
+    steps, and a search on it found other weights on each half of the users (docs/decisions.md). What popularity adds
+    by itself is fitted along and then left out: the power stands for it. Models alike weigh alike where no pair lists
+    its target.
     """
-    start = np.array([_START.get(name, _START_OTHERS) for name in models])
-    best = Weights(start / start.max(), 0.0)
-    reached = goal(sample, best, config)
-    for with_power in (False, True):
-        for _ in range(config.n_passes):
-            before = reached
-            if with_power:
-                steps = [Weights(best.models, power) for power in _POWERS]
-                best, reached = _best(sample, best, reached, steps, config)
-            for place in range(len(models)):
-                best, reached = _best(sample, best, reached, _steps(best, place), config)
-            if reached <= before:
-                break
-    return Weights(best.models / best.models.max(), best.popularity_power)
+    n_pairs, is_tail = len(sample.is_tail), sample.is_tail
+    pair_weights = np.full(n_pairs, 1.0 / max(n_pairs, 1))
+    if is_tail.any():
+        pair_weights += config.tail_importance * is_tail / is_tail.sum()
+    rows = np.column_stack([sample.features, -sample.log_popularity])
+    found = fit_weights(rows, sample.pairs, sample.is_target, pair_weights, _RIDGE)[: len(models)]
+    found = found / found.max() if found.any() else np.ones(len(models))
+    tried = [Weights(found, power) for power in _POWERS]
+    return max(tried, key=lambda weights: (goal(sample, weights, config), -weights.popularity_power))
 
 
 def weights_rows(sample: Sample, models: Sequence[str], config: TuneConfig) -> list[tuple[int, str, float, float]]:
@@ -186,25 +180,3 @@ def weights_rows(sample: Sample, models: Sequence[str], config: TuneConfig) -> l
             for name, weight in zip(models, found.models, strict=True)
         ]
     return rows
-
-
-def _steps(weights: Weights, place: int) -> list[Weights]:
-    now = weights.models[place]
-    values = [now * factor for factor in _FACTORS] if now else [weights.models.max() * share for share in _RESTARTS]
-    steps = []
-    for value in values:
-        moved = weights.models.copy()
-        moved[place] = value
-        if moved.any():
-            steps.append(Weights(moved, weights.popularity_power))
-    return steps
-
-
-def _best(
-    sample: Sample, best: Weights, reached: float, steps: Sequence[Weights], config: TuneConfig
-) -> tuple[Weights, float]:
-    for step in steps:
-        value = goal(sample, step, config)
-        if value > reached + 1e-9:
-            best, reached = step, value
-    return best, reached

@@ -73,9 +73,12 @@ def test_support_decides_between_learnt_and_mapped(spark: Any) -> None:
     assert vectors[0] == pytest.approx(share * y[0] + (1 - share) * 0.5 * said, abs=1e-5)
     assert vectors[100] == pytest.approx(y[0], abs=1e-6)
     assert vectors[101] == pytest.approx(0.5 * said, abs=1e-5)
-    without = {row["item_idx"]: row["vector"] for row in text.blended_factors(factors, TextPoint(0.0, 1.0)).collect()}
+    without = {row["item_idx"]: row["vector"] for row in text.blended_factors(factors, text.NO_TEXT).collect()}
     assert without[0] == pytest.approx(y[0], abs=1e-6)
     assert 101 not in without
+    rare = {row["item_idx"]: row["vector"] for row in text.blended_factors(factors, TextPoint(0.0, 0.5)).collect()}
+    assert rare[0] == pytest.approx(y[0], abs=1e-6)
+    assert rare[101] == pytest.approx(0.5 * said, abs=1e-5)
 
 
 def test_gains_of_all_points_are_those_of_their_lists(spark: Any, tmp_path: Path) -> None:
@@ -89,7 +92,7 @@ def test_gains_of_all_points_are_those_of_their_lists(spark: Any, tmp_path: Path
     users = spark.createDataFrame(
         asked, "user_idx int, vector array<float>, seen array<int>, target_idx int, is_tail boolean"
     )
-    tried = [TextPoint(0.0, 1.0), TextPoint(2.0, 1.0), TextPoint(8.0, 0.5)]
+    tried = [text.NO_TEXT, TextPoint(2.0, 1.0), TextPoint(8.0, 0.5), TextPoint(0.0, 0.7)]
     k = 4
     found_gains = text.point_gains(users, factors, tried, k, 1_000, 1, scratch=str(tmp_path / "f")).collect()
     expected = []
@@ -125,6 +128,6 @@ def test_fold_in_is_the_last_half_step_of_als(spark: Any) -> None:
     assert [row["user_idx"] for row in text.fold_in(new, items, gram, SETTINGS).collect()] == [50]
 
 
-def test_the_first_point_is_no_text() -> None:
+def test_no_text_is_the_last_point() -> None:
     tried = text.points(AlsConfig(text_supports=(1.0, 5.0), text_scales=(1.0,)))
-    assert tried == [TextPoint(0.0, 1.0), TextPoint(1.0, 1.0), TextPoint(5.0, 1.0)]
+    assert tried == [TextPoint(1.0, 1.0), TextPoint(5.0, 1.0), text.NO_TEXT]

@@ -60,7 +60,7 @@ def test_a_pair_without_candidates_counts_as_zero() -> None:
     assert goal(sample, Weights(np.array([1.0, 1.0]), 0.0), CONFIG) == pytest.approx(1 / 2)
 
 
-def test_the_search_never_falls_below_where_it_starts_and_finds_the_better_model() -> None:
+def test_the_better_model_has_the_larger_weight() -> None:
     found = search(two_users(), ["a", "b"], CONFIG)
     assert goal(two_users(), found, CONFIG) == pytest.approx(2.0)
     assert found.models.max() == 1.0
