@@ -1,6 +1,7 @@
 """The pipeline end to end on a small shop: tables, re-runs, leakage, gold as others read it."""
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -89,6 +90,64 @@ def test_shares_of_models_sum_to_one(shop: Any) -> None:
     for row in rows:
         assert sum(part["share"] for part in row["models"]) == pytest.approx(1.0)
         assert sum(part["share"] for part in row["because"]) <= 1.0 + 1e-9
+
+
+@pytest.mark.spark
+def test_scores_and_reasons_follow_from_their_parts(shop: Any) -> None:
+    _, config, storage, _ = shop
+    weights = {row["model_name"]: row for row in storage.read(t.BLEND_WEIGHTS).where("half = -1").collect()}
+    popular = {row["item_idx"]: row["n_interactions"] for row in storage.read(t.ITEM_SEGMENTS, "live").collect()}
+    feature, spoke = {}, {}
+    for name in config.blend.models:
+        rows = storage.read(t.CANDIDATES[name], "live").toPandas()
+        for user, own in rows.groupby("user_idx"):
+            low, high = own["score"].min(), own["score"].max()
+            for item, score in zip(own["item_idx"], own["score"], strict=True):
+                feature[name, user, item] = (score - low) / (high - low) if high > low else 1.0
+                spoke[name, user, item] = score
+    similar = {
+        "neighbours": storage.read(t.ITEM_NEIGHBOURS, "live"),
+        "lexical": storage.read(t.CONTENT_NEIGHBOURS, "live").where("kind = 'lexical'"),
+    }
+    edges = {
+        (name, row["item_idx"], row["neighbour_idx"]): row["similarity"]
+        for name, rows in similar.items()
+        for row in rows.collect()
+    }
+    decay = {"neighbours": config.neighbours.decay, "lexical": config.content.decay}
+    events = storage.read(t.INTERACTIONS_SPLIT).orderBy("event_order").toPandas()
+    histories = {user: list(own["item_idx"])[::-1][:50] for user, own in events.groupby("user_idx")}
+    recommended = storage.read(t.RECOMMENDATIONS, "live").collect()
+    assert len(recommended) > N_USERS
+    named = 0
+    for row in recommended:
+        user, item = row["user_idx"], row["item_idx"]
+        held = {name: math.log1p(popular[item]) / math.log1p(max(popular.values())) for name in weights}
+        parts = {
+            name: weights[name]["weight"]
+            * feature.get((name, user, item), 0.0)
+            * math.exp(-weights[name]["popularity_power"] * held[name])
+            for name in weights
+        }
+        assert sum(parts.values()) == pytest.approx(row["score"])
+        shares = {name: part / row["score"] for name, part in parts.items() if part > 0}
+        assert {part["model_name"]: part["share"] for part in row["models"]} == pytest.approx(shares)
+        told: dict[int, float] = {}
+        for name in similar:
+            if name not in shares:
+                continue
+            of_model: dict[int, float] = {}
+            for age, known in enumerate(histories[user]):
+                part = edges.get((name, known, item), 0.0) * decay[name] ** age
+                of_model[known] = of_model.get(known, 0.0) + part / spoke[name, user, item]
+            assert sum(of_model.values()) == pytest.approx(1.0, abs=1e-5), "the history is all that speaks"
+            best = sorted(of_model.items(), key=lambda pair: (-pair[1], pair[0]))[:3]
+            for known, share in best:
+                told[known] = told.get(known, 0.0) + share * shares[name]
+        for reason in row["because"]:
+            assert told[reason["item_idx"]] == pytest.approx(reason["share"], abs=1e-5)
+            named += 1
+    assert named > len(recommended) // 2
 
 
 @pytest.mark.spark
