@@ -248,7 +248,12 @@ def config_check(config: ConfigOption = DEFAULT_CONFIG, overrides: SetOption = N
     loaded = load_config(config, overrides or ())
     _need_interactions(loaded, config)
     source = loaded.config.source
-    for key, part in (("source.interactions", source.interactions), ("source.items", source.items)):
+    parts = (
+        ("source.interactions", source.interactions),
+        ("source.items", source.items),
+        ("source.users", source.users),
+    )
+    for key, part in parts:
         is_local = part.format != "table" and ":" not in part.path and not set("*?[{") & set(part.path)
         if part.path and is_local and not Path(part.path).expanduser().exists():
             raise ConfigError(

@@ -23,6 +23,8 @@ BASELINE = "als_plain"
 MODEL_ORDER = ("popularity", BASELINE, "als", "neighbours", "semantic", "lexical", "text_bert", "bert", "blend")
 _PLAIN_WIDTH = 160
 _CELL_CHARS = 60
+_GROUP_LINES = 10
+_LEFT_TO_THE_TABLE = ("history_length", "change")
 _LINE_OF = {"start": "started", "done": "done", "up_to_date": "up to date", "failed": "failed"}
 
 Listener = Callable[["StageEvent"], None]
@@ -218,6 +220,37 @@ def metrics_table(metrics: Sequence[Mapping[str, Any]]) -> Table:
     return grid(heads, rows, right=heads[2:])
 
 
+def groups_table(groups: Sequence[Mapping[str, Any]]) -> Table:
+    """Return who gains and who loses by the blend: a line a group, at most ``_GROUP_LINES`` a grouping.
+
+    ``history_length``, which ``activity`` sums up, and ``change``, which has no intervals, are left to the table.
+
+    Args:
+        groups: rows of ``silver.group_metrics`` of one model, fold and k.
+    """
+    lines = []
+    for group_by in dict.fromkeys(("activity", "tail_taste", *sorted({str(row["group_by"]) for row in groups}))):
+        rows = [row for row in groups if row["group_by"] == group_by and group_by not in _LEFT_TO_THE_TABLE]
+        rows.sort(key=lambda row: row["group_order"])
+        for row in rows[:_GROUP_LINES]:
+            lines.append(
+                (
+                    cell(group_by),
+                    cell(row["group"]),
+                    f"{row['n_users']:,}",
+                    cell(row["value"]),
+                    _interval(row, "difference", "+"),
+                    f"{row['share_gaining']:.0%}",
+                    f"{row['share_losing']:.0%}",
+                )
+            )
+        if len(rows) > _GROUP_LINES:
+            lines.append((cell(group_by), f"({len(rows) - _GROUP_LINES} more)", "", "", "", "", ""))
+    k = next((row["k"] for row in groups), 10)
+    heads = ("users by", "group", "users", f"NDCG@{k}", "blend against plain ALS [95 %]", "gain", "lose")
+    return grid(heads, lines, right=heads[2:])
+
+
 def ledger_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return NDCG over all users and over the tail, with the difference from plain ALS, by variant, model and fold.
 
@@ -281,6 +314,10 @@ def print_summary(summary: "RunSummary", config: "Config", next_arguments: str) 
     if summary.metrics:
         out.print(metrics_table(summary.metrics))
         out.print("(on held-out events; tail: users whose event is on an item outside the top 20 %)")
+        out.print()
+    if summary.groups:
+        out.print(groups_table(summary.groups))
+        out.print("(on test; gain, lose: share of the users with a higher, or lower, NDCG than by plain ALS)")
         out.print()
     if summary.verdict:
         out.print(f"Verdict: {summary.verdict}")

@@ -18,10 +18,12 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from lt_spark.core import tables as t
 from lt_spark.core.config import LEDGER_VARIANTS, Config
 from lt_spark.core.config_files import config_hash, with_settings
+from lt_spark.core.config_groups import binding_groupings
 from lt_spark.core.errors import ConfigError, nearest
 from lt_spark.core.runs import RunLock, code_version, done_stages, new_run_id, record_stage, stage_key
 from lt_spark.core.storage import Storage
 from lt_spark.measure import ledger
+from lt_spark.measure.group_metrics import compared
 from lt_spark.passes import StageEvent, StageTask, forgotten_fingerprint, run, stage_tasks
 from lt_spark.pipeline import STAGES
 from lt_spark.rank.features import ALL_USERS
@@ -34,6 +36,7 @@ _NO_SETTINGS = ("tables", "files", "run", "ledger")
 _SEQUENCE = ("embed", "embed_enriched", "context", "tune_bert", "bert")
 _LEFT_OUT = ("gate", "publish", "describe", "text_bert")
 """The gate is asked by the ledger, for each model; no variant asks a language model or teaches an encoder."""
+_JUDGED_BY = ("evaluate", "groups")
 _CHANGEABLE = tuple(name for name in SETTING_SECTIONS if name != "text_bert")
 
 
@@ -234,9 +237,9 @@ def _ledger_key(spark: SparkSession, config: Config, variants: Sequence[_Variant
     return stage_key(
         {
             "code": [code_version("lt_spark.measure.ledger"), code_version("lt_spark.experiments")],
-            "gate": config.gate.model_dump(),
+            "gate": [config.gate.model_dump(), binding_groupings(config)],
             "variants": {
-                variant.name: [task.key for task in _tasks(spark, variant) if task.stage.name == "evaluate"]
+                variant.name: [task.key for task in _tasks(spark, variant) if task.stage.name in _JUDGED_BY]
                 for variant in variants
             },
         }
@@ -253,7 +256,10 @@ def _conclude(spark: SparkSession, config: Config, main: Storage, variants: Sequ
         metrics = variant.storage.read(t.METRICS)
         # a row a model and segment
         found = [row.asDict() for row in ledger.goals(metrics, k).collect()]
-        of_variant = ledger.judge(variant.name, found, config.gate)
+        groups = compared(variant.storage.read(t.GROUP_METRICS), k).collect()  # a row a model and group
+        of_variant = ledger.judge(
+            variant.name, found, config.gate, [row.asDict() for row in groups], binding_groupings(config)
+        )
         judged += of_variant
         if of_variant:
             parts.append(ledger.ledger_rows(metrics, of_variant, k, variant.hash, now.date()))

@@ -30,7 +30,7 @@ from lt_spark.core.runs import (
 )
 from lt_spark.core.session import describe_job
 from lt_spark.core.storage import Storage, disk_errors
-from lt_spark.pipeline import EVALUATE, PRODUCE, STAGES, Purpose, Stage, chosen_stages, tables_read
+from lt_spark.pipeline import EVALUATE, PRODUCE, STAGES, Purpose, Stage, chosen_stages, settings_of, tables_read
 from lt_spark.prepare.sources import source_fingerprint
 
 
@@ -74,6 +74,8 @@ class RunSummary:
     metrics: list[dict[str, object]]
     verdict: str
     notes: list[str]
+    groups: list[dict[str, object]] = field(default_factory=list)
+    """The blend on test by group of users: rows of silver.group_metrics."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,9 @@ def run(
                 storage,
                 [(e.stage, e.fold, e.kind.replace("_", " "), e.seconds, e.rows, task.key) for e, task in ended],
             )
-    return _summary(storage, purpose, started, events, _test_metrics(storage), notes)
+    return replace(
+        _summary(storage, purpose, started, events, _test_metrics(storage), notes), groups=_test_groups(storage, config)
+    )
 
 
 def plan(
@@ -237,6 +241,7 @@ def stage_tasks(
     sources = [
         source_fingerprint(spark, source.interactions),
         source_fingerprint(spark, source.items, "items"),
+        source_fingerprint(spark, source.users, "users"),
         forgotten_fingerprint(storage),
     ]
     keys: dict[tuple[str, str], str] = {}
@@ -251,7 +256,7 @@ def stage_tasks(
                     "stage": stage.name,
                     "fold": fold,
                     "schema": t.SCHEMA_VERSION,
-                    "settings": [config.core.seed, *(getattr(config, name).model_dump() for name in stage.sections)],
+                    "settings": [config.core.seed, *settings_of(stage, config)],
                     "code": [*map(code_version, (stage.module, *stage.more_modules)), inspect.getsource(stage.run)],
                     "inputs": inputs,
                     "sources": sources if stage.name == "clean" else es.outside(spark, config, storage, stage.name),
@@ -387,6 +392,16 @@ def _test_metrics(storage: Storage) -> list[dict[str, object]]:
     lengths = sorted({int(row["k"]) for row in found})
     k = 10 if 10 in lengths else (lengths or [0])[0]
     return [row for row in found if row["k"] == k]
+
+
+def _test_groups(storage: Storage, config: Config) -> list[dict[str, object]]:
+    if not storage.exists(t.GROUP_METRICS):
+        return []
+    rows = storage.read(t.GROUP_METRICS, "test").where(
+        (F.col("model_name") == s.BLEND) & (F.col("k") == s.gate_k(config))
+    )
+    # a row a group
+    return [row.asDict() for row in rows.orderBy("group_by", "group_order").collect()]
 
 
 def _summary(

@@ -3,7 +3,8 @@
     sources -> clean -> embed
                      -> split -> segment -> describe -> embed_enriched -> context
                                          -> rebalance -> popularity, als_plain, als, neighbours -> text_bert -> content
-                                                      -> bert -> tune -> blend -> evaluate -> gate -> publish -> gold
+                                                      -> bert -> tune -> blend -> evaluate -> groups -> gate
+                                                      -> publish -> gold
 
 EVALUATE runs every stage on fold valid (where everything is chosen), then on fold test (which decides nothing). PRODUCE
 runs fold live with the newest accepted settings: the daily command.
@@ -11,7 +12,7 @@ runs fold live with the newest accepted settings: the daily command.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from lt_spark import als_stage as als_s
 from lt_spark import bert_stage as bs
@@ -19,6 +20,7 @@ from lt_spark import content_stage as ct
 from lt_spark import context_stage as cs
 from lt_spark import describe_stage as ds
 from lt_spark import enrich_stages as es
+from lt_spark import group_stage as gs
 from lt_spark import stages as s
 from lt_spark import text_bert_stage as ts
 from lt_spark.core import tables as t
@@ -61,7 +63,7 @@ STAGES: tuple[Stage, ...] = (
         "clean",
         "Read the sources, refuse what cannot be used, number users and items",
         (),
-        (t.REJECTED_ROWS, t.CLEAN_REPORT, t.USERS, t.ITEMS, t.INTERACTIONS),
+        (t.REJECTED_ROWS, t.CLEAN_REPORT, t.USERS, t.USER_ATTRIBUTES, t.ITEMS, t.INTERACTIONS),
         s.clean,
         "lt_spark.prepare.clean",
         ("source", "clean"),
@@ -295,9 +297,19 @@ STAGES: tuple[Stage, ...] = (
         EVALUATE,
     ),
     Stage(
+        "groups",
+        "Who gains and who loses: measure everything by group of users",
+        (t.USER_METRICS, t.INTERACTIONS_SPLIT, t.ITEM_SEGMENTS, t.USER_ATTRIBUTES),
+        (t.USER_GROUPS, t.GROUP_METRICS),
+        gs.groups,
+        "lt_spark.measure.group_metrics",
+        ("evaluate",),
+        EVALUATE,
+    ),
+    Stage(
         "gate",
         "Decide on valid whether produce may use the blend",
-        (t.METRICS,),
+        (t.METRICS, t.GROUP_METRICS),
         (t.ACCEPTED_SETTINGS,),
         s.gate,
         "lt_spark.measure.gate",
@@ -322,6 +334,7 @@ STAGES: tuple[Stage, ...] = (
             t.GOLD_TAIL_ITEMS,
             t.GOLD_SIMILAR_ITEMS,
             t.GOLD_METRICS,
+            t.GOLD_GROUP_METRICS,
             t.GOLD_TAIL_HEALTH,
         ),
         s.publish,
@@ -331,6 +344,8 @@ STAGES: tuple[Stage, ...] = (
     ),
 )
 _MODELS_OF_VECTORS = ("als", "content", "tune_bert", "bert")
+_ONLY_OF_GROUPS = {"evaluate": {"user_columns", "min_group_users"}}
+"""Keys of sections that many stages obey, and these alone the stage groups."""
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
@@ -350,6 +365,12 @@ def chosen_stages(stages: Sequence[str] | None, first: str | None, last: str | N
     if low > high:
         raise ConfigError(f"stage {first!r} comes after {last!r}: expected --from at or before --to")
     return [stage for stage in STAGES[low : high + 1] if not stages or stage.name in stages]
+
+
+def settings_of(stage: Stage, config: Config) -> list[dict[str, Any]]:
+    """Return the settings that a stage obeys, a mapping a section."""
+    left_out: dict[str, set[str]] = {} if stage.name == "groups" else _ONLY_OF_GROUPS
+    return [getattr(config, name).model_dump(exclude=left_out.get(name)) for name in stage.sections]
 
 
 def tables_read(stage: Stage, fold: str, config: Config) -> list[tuple[t.Table, str]]:

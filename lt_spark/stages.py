@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
+from lt_spark.core.config_groups import binding_groupings
 from lt_spark.core.errors import DataError
 from lt_spark.core.storage import Storage
 from lt_spark.frames import known as folds
@@ -21,6 +22,7 @@ from lt_spark.frames.recommendable import recommendable
 from lt_spark.frames.user_metrics import user_metrics
 from lt_spark.measure import evaluate as evaluation
 from lt_spark.measure import gate as gating
+from lt_spark.measure.group_metrics import compared
 from lt_spark.measure.lists import list_metrics
 from lt_spark.models import als as als_model
 from lt_spark.models import neighbours as neighbours_model
@@ -157,6 +159,7 @@ def clean(c: Context) -> None:
             c.config,
             c.now,
             os.environ.get("LT_SPARK_FORGET_KEY", ""),
+            read_source(c.spark, source.users, "users") if source.users.path else None,
         )
         shared = (log, *cleaned.shared)
         # the report first: what it refuses leaves the other tables as they were
@@ -165,6 +168,7 @@ def clean(c: Context) -> None:
         report = c.read(t.CLEAN_REPORT).collect()  # a few counts
         cleaning.verify_report(report, c.config)
         c.write(t.USERS, cleaned.users)
+        c.write(t.USER_ATTRIBUTES, cleaned.user_attributes)
         c.write(t.ITEMS, cleaned.items)
         c.write(t.INTERACTIONS, cleaned.interactions)
     finally:
@@ -292,7 +296,12 @@ def gate(c: Context) -> None:
         row["segment"]: gating.Difference(row["value"], row["baseline_value"], row["difference_low"])
         for row in found.collect()  # a row a segment
     }
-    verdict = gating.decide(differences, c.config.gate)
+    by_group = compared(c.read(t.GROUP_METRICS), gate_k(c.config)).where(F.col("model_name") == BLEND)
+    # a row a group
+    groups = gating.group_differences([row.asDict() for row in by_group.collect()], binding_groupings(c.config))
+    verdict = gating.decide(differences, c.config.gate, groups)
+    if note := gating.robbed(verdict, f"the {BLEND}", groups):
+        c.notes.append(note)
     settings = {name: getattr(c.config, name).model_dump(mode="json") for name in SETTING_SECTIONS}
     c.write_rows(
         t.ACCEPTED_SETTINGS,
@@ -328,11 +337,13 @@ def publish(c: Context) -> None:
     put(t.GOLD_SIMILAR_ITEMS, gold.similar_items(c.read(t.ITEM_NEIGHBOURS), items, c.config.publish.n_similar))
     # the tables that grow by run come last, without the rows of a run that was killed before it was recorded
     finished = [row["run_id"] for row in _finished_runs(c)]
-    for table in (t.GOLD_METRICS, t.GOLD_TAIL_HEALTH):
+    for table in (t.GOLD_METRICS, t.GOLD_GROUP_METRICS, t.GOLD_TAIL_HEALTH):
         if c.storage.exists(table):
             c.storage.delta(table).delete(~F.col("run_id").isin(*finished, c.storage.run_id))
     if c.storage.exists(t.METRICS):
         put(t.GOLD_METRICS, c.storage.read(t.METRICS))
+    if c.storage.exists(t.GROUP_METRICS):
+        put(t.GOLD_GROUP_METRICS, c.storage.read(t.GROUP_METRICS))
     lists = _lists(c, (BASELINE, BLEND))
     put(t.GOLD_TAIL_HEALTH, list_metrics(lists, segments, c.config.evaluate.ks))
 

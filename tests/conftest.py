@@ -26,9 +26,12 @@ def shop(spark: Any, tmp_path_factory: Any) -> tuple[Any, Any, Any, Any]:
     from lt_spark.core.config import Config
     from lt_spark.core.storage import Storage
     from lt_spark.passes import run
-    from tests.small_shop import write_shop
+    from tests.small_shop import write_shop, write_users
 
-    config = Config.model_validate(write_shop(tmp_path_factory.mktemp("shop")))
+    folder = tmp_path_factory.mktemp("shop")
+    settings = write_shop(folder)
+    settings["source"]["users"] = write_users(folder)
+    config = Config.model_validate(settings)
     summary = run(spark, config)
     return spark, config, Storage(spark, config), summary
 

@@ -23,6 +23,17 @@ SMALL_BERT = {
 """Settings that add a sequence model, small and quick."""
 
 
+def write_users(folder: Path, n_users: int = N_USERS) -> dict[str, Any]:
+    """Write users.csv, in which every tenth user is missing, and return the settings that read it."""
+    with (folder / "users.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["user_id", "age", "town"])
+        for user in range(n_users):
+            if user % 10:
+                writer.writerow([f"u{user:03d}", 18 + user % 40, ["Wien", "Köln «é»"][user % 2]])
+    return {"path": str(folder / "users.csv"), "columns": {"groups": ["age", "town"]}}
+
+
 def write_shop(folder: Path, seed: int = 7, n_users: int = N_USERS) -> dict[str, Any]:
     """Write interactions.csv and items.csv, and return the settings that read them."""
     draw = random.Random(seed)

@@ -42,6 +42,32 @@ EVENTS = [
     StageEvent("up_to_date", "segment", "valid", 2, 3, 0.0, {}),
     StageEvent("done", "segment", "test", 3, 3, 75.0, {"silver.item_segments": 5}),
 ]
+
+
+def group_row(group_by, group, order, difference):
+    """A row of silver.group_metrics on test, without what the tables do not show."""
+    return {
+        "group_by": group_by,
+        "group": group,
+        "group_order": order,
+        "k": 10,
+        "n_users": 1200,
+        "value": 0.05,
+        "difference": difference,
+        "difference_low": None if group_by == "change" else difference - 0.01,
+        "difference_high": None if group_by == "change" else difference + 0.01,
+        "share_gaining": 0.25,
+        "share_losing": 0.125,
+    }
+
+
+GROUPS = [
+    *(group_row("town", f"[b]{n}[/b]", n, 0.01) for n in range(1, 13)),
+    group_row("history_length", "1-2", 1, 0.3),
+    group_row("change", "-0.5000", 1, -0.5),
+    group_row("activity", "heavy", 3, 0.02),
+    group_row("activity", "light", 1, -0.02),
+]
 SUMMARY = RunSummary(
     run_id="r1",
     purpose="both",
@@ -56,6 +82,7 @@ SUMMARY = RunSummary(
     ],
     verdict="accepted: tail NDCG is higher",
     notes=["two users are [b]bots[/b]"],
+    groups=GROUPS,
 )
 
 
@@ -164,6 +191,14 @@ def test_progress_is_a_bar_on_a_terminal(runner, calls, monkeypatch):
     assert "segment (test) done in 1 min 15 s" in terminal.getvalue()
 
 
+def test_the_summary_says_who_gains_and_who_loses(runner, calls):
+    lines = [line.split() for line in runner.invoke(cli.app, ["run"]).stdout.splitlines()]
+    shown = [line for line in lines if line and line[0] in ("activity", "town", "history_length", "change")]
+    assert shown[0] == ["activity", "light", "1,200", "0.0500", "-0.0200", "[-0.0300,", "-0.0100]", "25%", "12%"]
+    assert [line[1] for line in shown] == ["light", "heavy", *(f"[b]{n}[/b]" for n in range(1, 11)), "(2"]
+    assert any(line[:3] == ["users", "by", "group"] and "NDCG@10" in line for line in lines)
+
+
 def test_quiet_prints_nothing(runner, calls):
     result = runner.invoke(cli.app, ["run", "--quiet"])
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
@@ -207,6 +242,7 @@ def test_dry_run_says_what_would_run_and_why(runner, calls):
         (["run", "--purpose", "fun"], "fun"),
         (["nothing"], "nothing"),
         (["config", "check", "--set", "source.items.path=none.csv"], "source.items.path: expected a file or folder"),
+        (["config", "check", "--set", "source.users.path=none.csv"], "source.users.path: expected a file or folder"),
         (["show", "gold.recomendations"], "Did you mean 'gold.recommendations'?"),
         (["show", "recommendations"], "may be silver.recommendations or gold.recommendations"),
         (["init", "none.csv", "-o", "new.yaml"], "no file at none.csv"),

@@ -22,7 +22,7 @@ from lt_spark.passes import StageEvent, run
 
 CONF = Path(__file__).parents[1] / "conf"
 SHARED = ("clean", "split", "segment", "context", "popularity", "tune_als", "als_plain", "neighbours")
-OF_SEQUENCE = ("tune_bert", "bert", "tune", "blend", "evaluate")
+OF_SEQUENCE = ("tune_bert", "bert", "tune", "blend", "evaluate", "groups")
 OF_VARIANT = ("rebalance", "als", *OF_SEQUENCE)
 
 
@@ -159,6 +159,22 @@ def test_judge_gives_each_model_its_verdict_and_goal():
         ("blend", "accepted"),
     ]
     assert [one.goal for one in found] == pytest.approx([0.06, 0.06 + 0.03, 0.08 + 0.05])
+
+
+def test_judge_lets_no_model_rob_a_group_where_the_gate_says_so():
+    rows = [ndcg(model, segment, 0.08, 0.06, 0.01) for model in ("als", "blend") for segment in ("all", "top20_tail")]
+    lost = {"group_by": "activity", "group": "light", "baseline_value": 0.06}
+    lost |= {"difference": -0.02, "difference_low": -0.03, "difference_high": -0.01}
+    groups = [{**lost, "model_name": "blend"}]
+    words = {}
+    for share in (None, 0.0, 0.5):
+        found = judge("plain", rows, GateConfig(max_group_loss=share), groups, ("activity",))
+        words[share] = {one.model_name: one.word for one in found}
+        told = {one.model_name: "loses most: light users" in one.verdict.reason for one in found}
+        assert told == {"als": False, "blend": True}
+    assert words[0.0] == {"als": "accepted", "blend": "refused"}
+    assert words[None] == words[0.5] == {"als": "accepted", "blend": "accepted"}
+    assert {one.word for one in judge("plain", rows, GateConfig(max_group_loss=0.0), groups, ("age",))} == {"accepted"}
 
 
 def test_choose_takes_the_best_accepted_and_the_first_of_equals():

@@ -12,7 +12,7 @@ COMPARED = [
     table
     for stage in STAGES
     for table in stage.writes
-    if table not in (t.ACCEPTED_SETTINGS, t.GOLD_METRICS, t.GOLD_TAIL_HEALTH)
+    if table not in (t.ACCEPTED_SETTINGS, t.GOLD_METRICS, t.GOLD_GROUP_METRICS, t.GOLD_TAIL_HEALTH)
 ]
 """Tables that two runs on the same data write alike; the others tell of the run."""
 _RUN_COLUMNS = {"run_id", "run_date"}

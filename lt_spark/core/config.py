@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from lt_spark.core.config_groups import check_groups
 from lt_spark.core.config_models import BertConfig, ContentConfig, ModelsConfig
 from lt_spark.core.config_text import (
     ContextConfig,
@@ -129,11 +130,26 @@ class ItemsSource(SourceFile):
     columns: ItemColumns = ItemColumns()
 
 
+class UserColumns(Section):
+    """Which column of the users source is what."""
+
+    user: str = "user_id"
+    groups: tuple[str, ...] = ()
+    """Columns by which users are told apart when models are measured, such as an age band; nothing learns from them."""
+
+
+class UsersSource(SourceFile):
+    """What is known of the users beside the log. An empty path: nothing is."""
+
+    columns: UserColumns = UserColumns()
+
+
 class SourceConfig(Section):
-    """The two tables that lt_spark reads."""
+    """The tables that lt_spark reads."""
 
     interactions: InteractionsSource = InteractionsSource()
     items: ItemsSource = ItemsSource()
+    users: UsersSource = UsersSource()
 
 
 class CleanConfig(Section):
@@ -337,6 +353,10 @@ class EvaluateConfig(Section):
     """Whether items that a user knows may be recommended, and count as targets."""
     n_replicates: int = Field(1_000, ge=100)
     """Replicates of the Poisson bootstrap."""
+    user_columns: tuple[str, ...] | None = None
+    """Columns of the users source by which users are grouped; null: all of ``source.users.columns.groups``."""
+    min_group_users: int = Field(20, ge=1)
+    """A group of fewer users is joined with others, so that no single person is shown."""
 
 
 class GateConfig(Section):
@@ -346,6 +366,10 @@ class GateConfig(Section):
     """The lower 95 % bound of the overall difference must be above minus this share of the baseline."""
     max_head_loss: float = Field(0.10, ge=0, le=1)
     """The same for users whose target is head."""
+    max_group_loss: float | None = Field(None, ge=0, le=1)
+    """Refuse where a group's upper 95 % bound is below minus this share of its baseline; null: never for a group."""
+    group_by: tuple[str, ...] | None = None
+    """The groupings that bind; null: activity, tail_taste and the user columns."""
     override: Literal["none", "accept", "refuse"] = "none"
     """A person's word against the gate's: what was measured is recorded all the same."""
 
@@ -426,3 +450,8 @@ class Config(Section):
     ledger: LedgerConfig = LedgerConfig()
     produce: ProduceConfig = ProduceConfig()
     publish: PublishConfig = PublishConfig()
+
+    @model_validator(mode="after")
+    def _groups_exist(self) -> "Config":
+        check_groups(self)
+        return self

@@ -120,12 +120,23 @@ USERS = Table(
     (USER, Column("user_id", "string", "the user's own id, byte for byte")),
     ("user_idx",),
 )
+USER_ATTRIBUTES = Table(
+    "silver",
+    "user_attributes",
+    "What the users source says of the users; only the measurement by group reads it.",
+    (
+        USER,
+        Column("name", "string", "column of the source"),
+        Column("value", "string", "its value as text; no row where it is empty"),
+    ),
+    ("user_idx", "name"),
+)
 REJECTED_ROWS = Table(
     "silver",
     "rejected_rows",
     "Rows of the sources that were refused, and why.",
     (
-        Column("source", "string", "interactions or items"),
+        Column("source", "string", "interactions, items or users"),
         Column("file", "string", "name of the source file"),
         Column("record", "bigint", "number of the record in the file, from 1, header included"),
         Column("reason", "string", "why it was refused"),
@@ -138,7 +149,7 @@ CLEAN_REPORT = Table(
     "clean_report",
     "What clean did: rows in = kept + refused + duplicates merged + left out.",
     (
-        Column("source", "string", "interactions or items"),
+        Column("source", "string", "interactions, items or users"),
         Column("measure", "string", "rows_in, kept, refused, duplicates, not_selected, forgotten, over_cap, ..."),
         Column("n_rows", "bigint", "rows"),
     ),
@@ -582,6 +593,42 @@ METRICS = Table(
     ("fold", "model_name", "segment", "k", "metric"),
     ("fold",),
 )
+_GROUP = (
+    Column("group_by", "string", "activity, history_length, tail_taste, or a column of the users source"),
+    Column("group", "string", "light, medium, heavy; a range such as 3-5; a value of the column; unknown; other"),
+    Column("group_order", "int", "place of the group: by value, names by their number of users; from 1"),
+)
+USER_GROUPS = Table(
+    "silver",
+    "user_groups",
+    "The group of each measured user in each grouping.",
+    (FOLD, USER, *_GROUP),
+    ("fold", "user_idx", "group_by"),
+    ("fold",),
+)
+GROUP_METRICS = Table(
+    "silver",
+    "group_metrics",
+    "Who gains and who loses: NDCG of each group of users by model and k, against als_plain.",
+    (
+        FOLD,
+        MODEL,
+        Column("group_by", "string", "a grouping of silver.user_groups; change: users in order of what the model did"),
+        *_GROUP[1:],
+        Column("k", "int", "length of the list"),
+        Column("n_users", "bigint", "users averaged"),
+        Column("value", "double", "mean NDCG of the group"),
+        Column("baseline_value", "double", "that of als_plain"),
+        Column("difference", "double", "value - baseline_value"),
+        Column("difference_low", "double", "lower 95 % bound of the difference; null for change"),
+        Column("difference_high", "double", "upper 95 % bound of the difference; null for change"),
+        Column("p_value", "double", "two-sided bootstrap p of the difference; null for change"),
+        Column("share_gaining", "double", "share of the group's users with a higher NDCG than by als_plain"),
+        Column("share_losing", "double", "share with a lower one"),
+    ),
+    ("fold", "model_name", "group_by", "group", "k"),
+    ("fold",),
+)
 _RUN = (
     Column("run_id", "string", "the run that wrote the row"),
     Column("run_date", "date", "its date (UTC)"),
@@ -732,6 +779,13 @@ GOLD_METRICS = Table(
     "metrics",
     "Metrics by run, with intervals.",
     (*METRICS.columns, *_RUN),
+    append=True,
+)
+GOLD_GROUP_METRICS = Table(
+    "gold",
+    "group_metrics",
+    "Who gains and who loses against als_plain, by run.",
+    (*GROUP_METRICS.columns, *_RUN),
     append=True,
 )
 GOLD_TAIL_HEALTH = Table(

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from lt_spark.core.config import GateConfig
 from lt_spark.core.tables import LEDGER
 from lt_spark.measure.evaluate import BASELINE
-from lt_spark.measure.gate import ALL, HEAD, TAIL, Difference, Verdict, decide
+from lt_spark.measure.gate import ALL, HEAD, TAIL, Difference, Verdict, decide, group_differences
 
 MODELS = (BASELINE, "als", "neighbours", "semantic", "lexical", "bert", "blend")
 SEGMENTS = (ALL, TAIL, HEAD, "cold")
@@ -44,13 +44,21 @@ class Judged:
         return "accepted" if self.verdict.is_accepted else "refused"
 
 
-def judge(variant: str, valid_ndcg: Sequence[Mapping[str, Any]], config: GateConfig) -> list[Judged]:
+def judge(
+    variant: str,
+    valid_ndcg: Sequence[Mapping[str, Any]],
+    config: GateConfig,
+    valid_groups: Sequence[Mapping[str, Any]] = (),
+    binding: Sequence[str] = (),
+) -> list[Judged]:
     """Let the gate decide on each model of a variant.
 
     Args:
         variant: name of the setting.
         valid_ndcg: rows of ``silver.metrics``: NDCG on fold valid at one k, a row a model and segment.
         config: section ``gate``.
+        valid_groups: rows of ``silver.group_metrics`` on valid at that k, a row a model and group.
+        binding: the groupings that ``gate.max_group_loss`` protects.
 
     Returns:
         A verdict a model of ``MODELS`` that was measured, in their order.
@@ -63,7 +71,8 @@ def judge(variant: str, valid_ndcg: Sequence[Mapping[str, Any]], config: GateCon
             if row["model_name"] == model
         }
         if found:
-            verdict = OF_BASELINE if model == BASELINE else decide(found, config)
+            groups = group_differences((row for row in valid_groups if row["model_name"] == model), binding)
+            verdict = OF_BASELINE if model == BASELINE else decide(found, config, groups)
             goal = sum(found[segment].value for segment in (ALL, TAIL) if segment in found)
             judged.append(Judged(variant, model, verdict, goal))
     return judged

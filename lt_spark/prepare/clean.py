@@ -1,9 +1,10 @@
-"""The stage ``clean``: the two sources made into silver tables, each refused row with its reason."""
+"""The stage ``clean``: the sources made into silver tables, each refused row with its reason."""
 
 import hashlib
 import hmac
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
 
 import pandas as pd
 from pyspark.sql import Column, DataFrame, Window
@@ -13,10 +14,11 @@ from pyspark.sql.pandas.functions import pandas_udf
 from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError
 from lt_spark.core.names import quoted
-from lt_spark.core.tables import CLEAN_REPORT, INTERACTIONS, ITEMS, REJECTED_ROWS, USERS, Table
+from lt_spark.core.tables import CLEAN_REPORT, INTERACTIONS, ITEMS, REJECTED_ROWS, USER_ATTRIBUTES, USERS, Table
 from lt_spark.prepare import clean_rules as rules
 from lt_spark.prepare.clean_items import cleaned_items
-from lt_spark.prepare.clean_report import report, verify_report
+from lt_spark.prepare.clean_report import report, users_report, verify_report
+from lt_spark.prepare.clean_users import cleaned_users, user_attributes
 from lt_spark.prepare.conditions import condition
 from lt_spark.prepare.ids import dense_ids
 from lt_spark.prepare.sources import require_columns
@@ -37,6 +39,7 @@ class Cleaned:
     users: DataFrame
     rejected_rows: DataFrame
     clean_report: DataFrame
+    user_attributes: DataFrame
     shared: tuple[DataFrame, ...] = ()
     """Persisted rows that the tables share; the caller unpersists them when all are written."""
 
@@ -50,8 +53,9 @@ def clean(
     config: Config,
     now: datetime,
     forget_key: str,
+    users_source: DataFrame | None = None,
 ) -> Cleaned:
-    """Clean the log and the catalogue.
+    """Clean the log, the catalogue, and what is known of the users.
 
     Rows in = kept + refused + duplicates + not_selected + forgotten + over_cap, each counted in ``clean_report``;
     ``verify_report`` checks it. Small jobs run here for what needs numbers: whether times are only an order, and how
@@ -66,6 +70,7 @@ def clean(
         config: its sections ``source`` and ``clean``.
         now: time of the run; without a zone: UTC.
         forget_key: key of the hashes of ``forgotten_users``.
+        users_source: what is known of the users, by ``read_source``; None: nothing is.
 
     Raises:
         SourceError: a configured column is missing, or its type cannot be what it stands for.
@@ -86,15 +91,25 @@ def clean(
     id_types = {"interactions": _id_type(interactions_source, config.source.interactions.columns.item)}
     if items_source is not None:
         id_types["items"] = _id_type(items_source, config.source.items.columns.item)
+    known_of_users = None if users_source is None else cleaned_users(users_source, config).persist()
     users = dense_ids(events.select("user_id"), "user_id", "user_idx", previous_users)
     items = _items(events, catalogue, previous_items)
+    told = report(checked, catalogue, config.clean.max_events_per_user, id_types)
+    if users_source is None or known_of_users is None:
+        attributes = users.sparkSession.createDataFrame([], USER_ATTRIBUTES.schema)
+    else:
+        attributes = user_attributes(known_of_users, users)
+        told = told.unionByName(
+            users_report(known_of_users, checked, _id_type(users_source, config.source.users.columns.user))
+        )
     return Cleaned(
         _as_table(_numbered(events, users, items, config.clean.max_events_per_user, has_times), INTERACTIONS),
         _as_table(items, ITEMS),
         _as_table(users, USERS),
-        _rejected(checked, catalogue),
-        _as_table(report(checked, catalogue, config.clean.max_events_per_user, id_types), CLEAN_REPORT),
-        (checked,) if catalogue is None else (checked, catalogue),
+        _rejected({"interactions": checked, "items": catalogue, "users": known_of_users}),
+        _as_table(told, CLEAN_REPORT),
+        _as_table(attributes, USER_ATTRIBUTES),
+        tuple(frame for frame in (checked, catalogue, known_of_users) if frame is not None),
     )
 
 
@@ -262,8 +277,7 @@ def _numbered(events: DataFrame, users: DataFrame, items: DataFrame, cap: int, h
     return merged.withColumn("event_order", place).filter(F.col("event_order") > 0).withColumn("event_ts", event_ts)
 
 
-def _rejected(checked: DataFrame, catalogue: DataFrame | None) -> DataFrame:
-    sources = {"interactions": checked} | ({} if catalogue is None else {"items": catalogue})
+def _rejected(sources: dict[str, DataFrame | None]) -> DataFrame:
     frames = [
         frame.filter(F.col("status") == "refused").select(
             F.lit(name).alias("source"),
@@ -273,5 +287,6 @@ def _rejected(checked: DataFrame, catalogue: DataFrame | None) -> DataFrame:
             "column",
         )
         for name, frame in sources.items()
+        if frame is not None
     ]
-    return _as_table(frames[0] if len(frames) == 1 else frames[0].unionByName(frames[1]), REJECTED_ROWS)
+    return _as_table(reduce(DataFrame.unionByName, frames), REJECTED_ROWS)

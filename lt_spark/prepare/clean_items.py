@@ -71,7 +71,7 @@ def cleaned_items(items_source: DataFrame, config: Config) -> DataFrame:
         "_record",
         "item_id",
         F.substring("title", 1, limit).alias("title"),
-        _attributes({name: F.substring(f"_text{place}", 1, limit) for place, name in enumerate(names.text)}),
+        rules.attributes({name: F.substring(f"_text{place}", 1, limit) for place, name in enumerate(names.text)}),
         F.coalesce("is_available", F.lit(True)).alias("is_available"),
         F.timestamp_micros("available_from").alias("available_from"),
         F.timestamp_micros("available_until").alias("available_until"),
@@ -87,9 +87,3 @@ def _moments(config: Config) -> dict[str, str]:
     names = config.source.items.columns
     roles = ("is_available", "available_from", "available_until")
     return {getattr(names, role): role for role in roles if getattr(names, role)}
-
-
-def _attributes(values: dict[str, Column]) -> Column:
-    pairs = [F.struct(F.lit(name).alias("name"), value.alias("value")) for name, value in values.items()]
-    array = F.filter(F.array(*pairs), lambda pair: pair["value"].isNotNull()) if pairs else F.array()
-    return array.cast(rules.ATTRIBUTES).alias("attributes")

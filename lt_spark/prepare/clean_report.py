@@ -27,8 +27,10 @@ def _total(value: Column | str) -> Column:
     return F.coalesce(F.sum(value), F.lit(0))
 
 
-def _statuses(frame: DataFrame, source: str, names: Sequence[str], id_type: str) -> DataFrame:
-    """Return the report rows that come straight from the status of each row, and the kinds of its item ids."""
+def _statuses(
+    frame: DataFrame, source: str, names: Sequence[str], id_type: str, id_column: str = "item_id"
+) -> DataFrame:
+    """Return the report rows that come straight from the status of each row, and the kinds of its ids."""
     counts = [_total(F.when(F.col("status") == name, 1).otherwise(0)).alias(name) for name in names]
     totals = _measures(frame.agg(F.count(F.lit(1)).alias("rows_in"), *counts), source, ("rows_in", *names))
     n_rows = F.count(F.lit(1)).alias("n_rows")
@@ -36,11 +38,33 @@ def _statuses(frame: DataFrame, source: str, names: Sequence[str], id_type: str)
     has_column = F.coalesce(F.col("column"), F.lit("")) != ""
     named = F.when(has_column, F.format_string("%s (column %s)", "reason", "column")).otherwise(F.col("reason"))
     kept = frame.filter(F.col("status") == "kept")
-    kinds = kept.groupBy(rules.id_kind(F.col("item_id")).alias("kind")).agg(n_rows)
+    kinds = kept.groupBy(rules.id_kind(F.col(id_column)).alias("kind")).agg(n_rows)
     ids = F.concat(F.lit(f"{_IDS}{id_type}, "), F.col("kind"))
     source_name = F.lit(source).alias("source")
     reasons = refused.select(source_name, F.concat(F.lit(_REFUSED), named).alias("measure"), "n_rows")
     return totals.unionByName(reasons).unionByName(kinds.select(source_name, ids.alias("measure"), "n_rows"))
+
+
+def users_report(known_of_users: DataFrame, checked: DataFrame, id_type: str) -> DataFrame:
+    """Return the rows of ``silver.clean_report`` of the users source.
+
+    Args:
+        known_of_users: its rows with ``status``.
+        checked: rows of the log with ``status``.
+        id_type: name and type of its user column.
+
+    Returns:
+        ``rows_in``, their outcomes, ``refused: REASON (column NAME)``, ``ids: NAME of type TYPE, KIND``, and
+        ``users_in_log``, ``users_matched`` (users of the log that the source has).
+    """
+    kept = known_of_users.filter(F.col("status") == "kept").select("user_id", F.lit(1).alias("_match"))
+    seen = checked.filter(F.col("status") == "kept").select("user_id").distinct()
+    matches = seen.join(kept, "user_id", "left").agg(
+        F.count(F.lit(1)).alias("users_in_log"), F.count("_match").alias("users_matched")
+    )
+    names = ("kept", "refused", "duplicates", "not_selected")
+    rows = _statuses(known_of_users, "users", names, id_type, "user_id")
+    return rows.unionByName(_measures(matches, "users", ("users_in_log", "users_matched")))
 
 
 def report(checked: DataFrame, catalogue: DataFrame | None, cap: int, id_types: dict[str, str]) -> DataFrame:
@@ -97,8 +121,8 @@ def verify_report(report_rows: Sequence[Row], config: Config) -> None:
 
     Raises:
         SourceError: a file could not be read to its end.
-        DataError: too many refused rows (with the top reasons), nothing kept, no item of the log in the catalogue, or
-            rows that are not accounted for.
+        DataError: too many refused rows (with the top reasons), nothing kept, no item of the log in the catalogue, no
+            user of it in the users source, or rows that are not accounted for.
     """
     by_source: dict[str, dict[str, int]] = {}
     for row in report_rows:
@@ -111,6 +135,13 @@ def verify_report(report_rows: Sequence[Row], config: Config) -> None:
             "no item of the log is in the catalogue: expected source.interactions.columns.item and "
             f"source.items.columns.item to hold the same ids, compared as text; found in the log: {_kinds(log)}; in "
             f"the catalogue: {_kinds(catalogue)}. Name the columns that belong together, or bring the ids to one form."
+        )
+    known = by_source.get("users", {})
+    if known.get("users_in_log") and not known.get("users_matched"):
+        raise DataError(
+            "no user of the log is in the users source: expected source.interactions.columns.user and "
+            "source.users.columns.user to hold the same ids, compared as text; found in the users source: "
+            f"{_kinds(known)}. Name the columns that belong together, or bring the ids to one form."
         )
 
 

@@ -122,6 +122,13 @@ def plain_text(column: Column, data_type: DataType) -> Column:
     return F.when(text != "", text)
 
 
+def attributes(values: dict[str, Column]) -> Column:
+    """Return the column ``attributes``: name and value of each text that is not null."""
+    pairs = [F.struct(F.lit(name).alias("name"), value.alias("value")) for name, value in values.items()]
+    array = F.filter(F.array(*pairs), lambda pair: pair["value"].isNotNull()) if pairs else F.array()
+    return array.cast(ATTRIBUTES).alias("attributes")
+
+
 def truth(column: Column, data_type: DataType) -> Column:
     """Return true or false for a boolean, 1/0, true/false, yes/no, t/f, y/n; null for anything else."""
     if isinstance(data_type, BooleanType):

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, MapType, StringType, StructField, StructType
 
-from lt_spark.core.config import FileFormat, InteractionsSource, ItemsSource, SourceFile
+from lt_spark.core.config import FileFormat, InteractionsSource, ItemsSource, SourceFile, UsersSource
 from lt_spark.core.errors import ConfigError, SourceError, nearest
 from lt_spark.core.names import quoted
 from lt_spark.prepare.files import SourcePart, list_parts, without_scheme
@@ -34,11 +34,17 @@ from lt_spark.prepare.strict_csv import (
 MAX_WHOLE_FILE_BYTES = 256_000_000
 """A text file above this is read in parts: the bytes of a remote one would go through one task's memory."""
 
-Kind = Literal["interactions", "items"]
+Kind = Literal["interactions", "items", "users"]
+_NEEDED: dict[Kind, tuple[str, ...]] = {
+    "interactions": ("columns.item", "columns.user"),
+    "items": ("columns.item",),
+    "users": ("columns.user",),
+}
+_WithColumns = InteractionsSource | ItemsSource | UsersSource
 _MAX_TASKS = 200
 _MAX_RECORD = (1 << 62) - 1
 _ENDINGS: dict[str, FileFormat] = {
-    **dict.fromkeys(("csv", "tsv", "txt", "dat", "data", "inter", "item"), "csv"),
+    **dict.fromkeys(("csv", "tsv", "txt", "dat", "data", "inter", "item", "user"), "csv"),
     **dict.fromkeys(("jsonl", "ndjson", "json"), "jsonl"),
     **dict.fromkeys(("parquet", "pq"), "parquet"),
 }
@@ -86,7 +92,7 @@ def read_source(
     Args:
         spark: the session.
         source: where it is and how it is written.
-        kind: which of the two sources; names the settings in messages.
+        kind: which of the sources; names the settings in messages.
         max_whole_file_bytes: a text file above this is read in parts, where no record of it spans lines; else a local
             one is streamed by one task, and a remote one refused.
 
@@ -134,12 +140,15 @@ def _spark_failure(source: SourceFile, kind: Kind, found: str, error: Exception)
 
 def source_columns(source: SourceFile) -> dict[str, str]:
     """Return the source columns that the conf names, by their setting; settings left empty are left out."""
-    if isinstance(source, InteractionsSource | ItemsSource):
-        settings = source.columns.model_dump()
-        text = settings.pop("text", ())
-        named = {f"columns.{setting}": name for setting, name in settings.items() if name}
-        return named | {f"columns.text[{place}]": name for place, name in enumerate(text)}
-    return {}
+    if not isinstance(source, _WithColumns):
+        return {}
+    named: dict[str, str] = {}
+    for setting, value in source.columns.model_dump().items():
+        if isinstance(value, tuple):
+            named |= {f"columns.{setting}[{place}]": name for place, name in enumerate(value)}
+        elif value:
+            named[f"columns.{setting}"] = value
+    return named
 
 
 def require_columns(frame: DataFrame, source: SourceFile, kind: Kind) -> None:
@@ -151,9 +160,8 @@ def require_columns(frame: DataFrame, source: SourceFile, kind: Kind) -> None:
     """
     columns = [column for column in frame.columns if column not in FILE_COLUMNS]
     named = source_columns(source)
-    needed = ["columns.item"] + (["columns.user"] if isinstance(source, InteractionsSource) else [])
-    for setting in needed:
-        if isinstance(source, InteractionsSource | ItemsSource) and setting not in named:
+    for setting in _NEEDED[kind]:
+        if isinstance(source, _WithColumns) and setting not in named:
             raise ConfigError(f"source.{kind}.{setting} is empty: expected the name of a column. Set it in the conf.")
     for setting, name in named.items():
         if name not in columns:
