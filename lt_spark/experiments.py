@@ -19,6 +19,7 @@ from lt_spark.core import tables as t
 from lt_spark.core.config import LEDGER_VARIANTS, Config
 from lt_spark.core.config_files import config_hash, with_settings
 from lt_spark.core.config_groups import binding_groupings
+from lt_spark.core.config_rerank import RerankConfig
 from lt_spark.core.errors import ConfigError, nearest
 from lt_spark.core.runs import RunLock, code_version, done_stages, new_run_id, record_stage, stage_key
 from lt_spark.core.storage import Storage
@@ -34,7 +35,7 @@ LEDGER_STAGE = "ledger"
 _NO_SETTINGS = ("tables", "files", "run", "ledger")
 """The sections of places, of the run itself, and of what is measured beside it."""
 _SEQUENCE = ("embed", "embed_enriched", "context", "tune_bert", "bert")
-_LEFT_OUT = ("gate", "publish", "describe", "text_bert")
+_LEFT_OUT = ("gate", "publish", "rules", "describe", "text_bert")
 """The gate is asked by the ledger, for each model; no variant asks a language model or teaches an encoder."""
 _JUDGED_BY = ("evaluate", "groups")
 _CHANGEABLE = tuple(name for name in SETTING_SECTIONS if name != "text_bert")
@@ -287,6 +288,7 @@ def _produced(config: Config, variant: _Variant, model_name: str) -> Config:
     sections = {name: getattr(variant.config, name) for name in SETTING_SECTIONS}
     if model_name != BLEND:
         sections["blend"] = variant.config.blend.model_copy(update={"models": (model_name,)})
+        sections["rerank"] = RerankConfig()  # a model alone is measured as it ranks
     return config.model_copy(update=sections)
 
 

@@ -12,6 +12,7 @@ from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from lt_spark import bert_stage as bs
+from lt_spark import blend_stage as ls
 from lt_spark import describe_stage as ds
 from lt_spark import enrich_stages as es
 from lt_spark import stages as s
@@ -235,15 +236,19 @@ def stage_tasks(
     wanted = {stage.name for stage in chosen_stages(stages, first, last)}
     es.check_config(config)
     ts.check_config(config)
+    ls.check_config(config)
     folds = {"evaluate": EVALUATE, "produce": PRODUCE, "both": (*EVALUATE, *PRODUCE)}[purpose]
     done = done_stages(storage)
     source = config.source
-    sources = [
-        source_fingerprint(spark, source.interactions),
-        source_fingerprint(spark, source.items, "items"),
-        source_fingerprint(spark, source.users, "users"),
-        forgotten_fingerprint(storage),
-    ]
+    sources = {
+        "clean": [
+            source_fingerprint(spark, source.interactions),
+            source_fingerprint(spark, source.items, "items"),
+            source_fingerprint(spark, source.users, "users"),
+            forgotten_fingerprint(storage),
+        ],
+        "rules": [source_fingerprint(spark, source.rules, "rules")],
+    }
     keys: dict[tuple[str, str], str] = {}
     tasks = []
     for fold in ("", *t.FOLDS):
@@ -259,8 +264,8 @@ def stage_tasks(
                     "settings": [config.core.seed, *settings_of(stage, config)],
                     "code": [*map(code_version, (stage.module, *stage.more_modules)), inspect.getsource(stage.run)],
                     "inputs": inputs,
-                    "sources": sources if stage.name == "clean" else es.outside(spark, config, storage, stage.name),
-                    "day": _day(config) if fold == "live" and "produce" in stage.sections else "",
+                    "sources": sources.get(stage.name) or es.outside(spark, config, storage, stage.name),
+                    "day": _day(config, stage) if fold == "live" else "",
                 }
             )
             keys[stage.name, fold] = key
@@ -303,10 +308,12 @@ def forgotten_fingerprint(storage: Storage) -> str:
     return f"{row['n']} {row['hash']}" if row is not None and row["n"] else ""
 
 
-def _day(config: Config) -> str:
-    """Return today (UTC) where what may be recommended depends on it, else nothing."""
+def _day(config: Config, stage: Stage) -> str:
+    """Return today (UTC) where what may be recommended, or which rules are in force, depends on it, else nothing."""
     columns = config.source.items.columns
-    return f"{datetime.now(UTC):%Y-%m-%d}" if columns.available_from or columns.available_until else ""
+    by_item = "produce" in stage.sections and (columns.available_from or columns.available_until)
+    by_rule = ls.rules_are_on(config) and t.BUSINESS_RULES in (*stage.reads, *stage.reads_live)
+    return f"{datetime.now(UTC):%Y-%m-%d}" if by_item or by_rule else ""
 
 
 def _input_key(keys: dict[tuple[str, str], str], table: t.Table, fold: str) -> str | None:

@@ -1,6 +1,6 @@
 """The story on one page: every stage, what it reads, what it writes; the EVALUATE and PRODUCE passes.
 
-    sources -> clean -> embed
+    sources -> clean -> embed, rules
                      -> split -> segment -> describe -> embed_enriched -> context
                                          -> rebalance -> popularity, als_plain, als, neighbours -> text_bert -> content
                                                       -> bert -> tune -> blend -> evaluate -> groups -> gate
@@ -12,10 +12,12 @@ runs fold live with the newest accepted settings: the daily command.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal
 
 from lt_spark import als_stage as als_s
 from lt_spark import bert_stage as bs
+from lt_spark import blend_stage as ls
 from lt_spark import content_stage as ct
 from lt_spark import context_stage as cs
 from lt_spark import describe_stage as ds
@@ -26,6 +28,7 @@ from lt_spark import text_bert_stage as ts
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError, nearest
+from lt_spark.core.section import Section
 
 Purpose = Literal["evaluate", "produce", "both"]
 EVALUATE, PRODUCE = ("valid", "test"), ("live",)
@@ -42,6 +45,7 @@ class Stage:
     run: Callable[[s.Context], None]
     module: str
     sections: tuple[str, ...] = ()
+    """Sections of the configuration, or keys of them (``blend.n``)."""
     folds: tuple[str, ...] = t.FOLDS
     """Empty: once, for all folds."""
     reads_live: tuple[t.Table, ...] = ()
@@ -66,8 +70,20 @@ STAGES: tuple[Stage, ...] = (
         (t.REJECTED_ROWS, t.CLEAN_REPORT, t.USERS, t.USER_ATTRIBUTES, t.ITEMS, t.INTERACTIONS),
         s.clean,
         "lt_spark.prepare.clean",
-        ("source", "clean"),
+        ("source.interactions", "source.items", "source.users", "clean"),
         (),
+    ),
+    Stage(
+        "rules",
+        "Read what the shop pins, blocks and boosts",
+        (t.ITEMS, t.USERS),
+        (t.BUSINESS_RULES, t.REJECTED_RULES),
+        ls.rules,
+        "lt_spark.prepare.business_rules",
+        ("source.rules", "blend.n", "clean.max_title_chars"),
+        (),
+        is_on=ls.rules_are_on,
+        more_modules=("lt_spark.prepare.sources",),
     ),
     Stage(
         "embed",
@@ -279,12 +295,13 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "blend",
         "Blend the candidates into recommendations, with reasons",
-        (*CANDIDATES.values(), t.BLEND_WEIGHTS, t.ITEM_SEGMENTS),
-        (t.RECOMMENDATIONS,),
-        s.blend,
+        (*CANDIDATES.values(), t.BLEND_WEIGHTS, t.ITEM_SEGMENTS, t.ITEMS),
+        (t.RECOMMENDATIONS, t.RERANK_REPORT),
+        ls.blend,
         "lt_spark.rank.blend",
-        ("blend",),
-        reads_live=(t.ACCEPTED_SETTINGS,),
+        ("blend", "rerank"),
+        reads_live=(t.ACCEPTED_SETTINGS, t.BUSINESS_RULES, t.INTERACTIONS_SPLIT),
+        more_modules=("lt_spark.rank.rerank", "lt_spark.rank.rerank_report", "lt_spark.rank.user_rules"),
     ),
     Stage(
         "evaluate",
@@ -327,6 +344,7 @@ STAGES: tuple[Stage, ...] = (
             t.ITEM_SEGMENTS,
             t.ITEMS,
             t.USERS,
+            t.BUSINESS_RULES,
         ),
         (
             t.GOLD_RECOMMENDATIONS,
@@ -367,10 +385,13 @@ def chosen_stages(stages: Sequence[str] | None, first: str | None, last: str | N
     return [stage for stage in STAGES[low : high + 1] if not stages or stage.name in stages]
 
 
-def settings_of(stage: Stage, config: Config) -> list[dict[str, Any]]:
-    """Return the settings that a stage obeys, a mapping a section."""
+def settings_of(stage: Stage, config: Config) -> list[Any]:
+    """Return the settings that a stage obeys, as what JSON can hold: a mapping a section, or a key's value."""
     left_out: dict[str, set[str]] = {} if stage.name == "groups" else _ONLY_OF_GROUPS
-    return [getattr(config, name).model_dump(exclude=left_out.get(name)) for name in stage.sections]
+    values = [(name, reduce(getattr, name.split("."), config)) for name in stage.sections]
+    return [
+        value.model_dump(exclude=left_out.get(name)) if isinstance(value, Section) else value for name, value in values
+    ]
 
 
 def tables_read(stage: Stage, fold: str, config: Config) -> list[tuple[t.Table, str]]:

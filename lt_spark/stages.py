@@ -19,6 +19,7 @@ from lt_spark.core.errors import DataError
 from lt_spark.core.storage import Storage
 from lt_spark.frames import known as folds
 from lt_spark.frames.recommendable import recommendable
+from lt_spark.frames.rules import in_force, without_blocked
 from lt_spark.frames.user_metrics import user_metrics
 from lt_spark.measure import evaluate as evaluation
 from lt_spark.measure import gate as gating
@@ -35,8 +36,6 @@ from lt_spark.prepare.sources import read_source
 from lt_spark.prepare.split import split_interactions
 from lt_spark.publish import gold
 from lt_spark.rank import tune as tuning
-from lt_spark.rank.blend import blend as blend_candidates
-from lt_spark.rank.features import ALL_USERS
 
 BLEND = "blend"
 BASELINE = evaluation.BASELINE
@@ -53,6 +52,7 @@ SETTING_SECTIONS = (
     "bert",
     "candidates",
     "blend",
+    "rerank",
 )
 """The sections that the gate judges, and that produce takes from ``silver.accepted_settings``."""
 _GATE_K = 10
@@ -256,25 +256,6 @@ def tune(c: Context) -> None:
     c.write_rows(t.BLEND_WEIGHTS, list(tuning.weights_rows(sample, models, c.config.tune)))
 
 
-def blend(c: Context) -> None:
-    """Blend all models' candidates into recommendations."""
-    models, weights = c.config.blend.models, c.read(t.BLEND_WEIGHTS)
-    if c.fold == "live" and _accepted_model(c) == BASELINE:
-        models = (BASELINE,)
-        weights = c.spark.createDataFrame([(ALL_USERS, BASELINE, 1.0, 0.0)], t.BLEND_WEIGHTS.schema)
-    c.write(
-        t.RECOMMENDATIONS,
-        blend_candidates(
-            [c.read(t.CANDIDATES[name]) for name in models],
-            weights,
-            c.read(t.ITEM_SEGMENTS),
-            c.config.blend.n,
-            c.config.core.seed,
-            c.fold,
-        ),
-    )
-
-
 def evaluate(c: Context) -> None:
     """Measure every model and the blend against plain ALS."""
     names = (*dict.fromkeys((*c.config.blend.models, BASELINE)), BLEND)
@@ -323,18 +304,24 @@ def gate(c: Context) -> None:
 def publish(c: Context) -> None:
     """Write the gold tables."""
     items, segments, popular = c.read(t.ITEMS), c.read(t.ITEM_SEGMENTS), c.config.popularity
-    recommendations, run_date = c.read(t.RECOMMENDATIONS), c.now.date()
+    recommendations, run_date, rules = c.read(t.RECOMMENDATIONS), c.now.date(), rules_in_force(c)
 
     def put(table: t.Table, rows: DataFrame) -> None:
         c.write(table, gold.stamped(rows, c.storage.run_id, run_date))
 
-    put(t.GOLD_RECOMMENDATIONS, gold.recommendations(recommendations, c.read(t.USERS), items, c.known))
+    put(t.GOLD_RECOMMENDATIONS, gold.recommendations(recommendations, c.read(t.USERS), items, c.known, rules))
     recent = popular.model_copy(update={"half_life_share": popular.half_life_share or _RECENT})
     scores = popularity_model.item_popularity(c.known, recent).join(c.recommendable, "item_idx", "left_semi")
-    put(t.GOLD_RECOMMENDATIONS_DEFAULT, gold.recommendations_default(scores, items, segments, c.config.publish))
+    pins = None
+    if rules is not None:
+        scores, pins = gold.with_rules(scores, rules), gold.pins(rules, c.recommendable)
+    put(t.GOLD_RECOMMENDATIONS_DEFAULT, gold.recommendations_default(scores, items, segments, c.config.publish, pins))
     plain = c.read(t.CANDIDATES[BASELINE])
-    put(t.GOLD_TAIL_ITEMS, gold.tail_items(recommendations, plain, items, segments))
-    put(t.GOLD_SIMILAR_ITEMS, gold.similar_items(c.read(t.ITEM_NEIGHBOURS), items, c.config.publish.n_similar))
+    put(t.GOLD_TAIL_ITEMS, gold.tail_items(recommendations, plain, items, without_blocked(segments, rules)))
+    neighbours = c.read(t.ITEM_NEIGHBOURS)
+    if rules is not None:
+        neighbours = gold.without_blocked_neighbours(neighbours, rules)
+    put(t.GOLD_SIMILAR_ITEMS, gold.similar_items(neighbours, items, c.config.publish.n_similar))
     # the tables that grow by run come last, without the rows of a run that was killed before it was recorded
     finished = [row["run_id"] for row in _finished_runs(c)]
     for table in (t.GOLD_METRICS, t.GOLD_GROUP_METRICS, t.GOLD_TAIL_HEALTH):
@@ -362,9 +349,17 @@ def newest_accepted(storage: Storage) -> Row | None:
     return storage.read(t.ACCEPTED_SETTINGS).orderBy(F.desc("decided_at")).first()
 
 
-def _accepted_model(c: Context) -> str:
+def accepted_model(c: Context) -> str:
+    """Return the name of the model that the gate accepted; the blend where nothing was decided yet."""
     row = newest_accepted(c.storage)
     return str(row["model_name"]) if row is not None else BLEND
+
+
+def rules_in_force(c: Context) -> DataFrame | None:
+    """Return the shop's rules in force on the run's day; None where there are none, and in valid and test."""
+    if c.fold != "live" or not c.config.source.rules.path:
+        return None
+    return in_force(c.read(t.BUSINESS_RULES), c.now.date())
 
 
 def gate_k(config: Config) -> int:

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lt_spark.core.config_groups import check_groups
 from lt_spark.core.config_models import BertConfig, ContentConfig, ModelsConfig
+from lt_spark.core.config_rerank import RerankConfig
 from lt_spark.core.config_text import (
     ContextConfig,
     DescribeConfig,
@@ -144,12 +145,17 @@ class UsersSource(SourceFile):
     columns: UserColumns = UserColumns()
 
 
+class RulesSource(SourceFile):
+    """Business rules: what the shop pins, blocks and boosts. An empty path: there are none."""
+
+
 class SourceConfig(Section):
-    """The tables that lt_spark reads."""
+    """The tables that lt_spark reads, and the shop's rules."""
 
     interactions: InteractionsSource = InteractionsSource()
     items: ItemsSource = ItemsSource()
     users: UsersSource = UsersSource()
+    rules: RulesSource = RulesSource()
 
 
 class CleanConfig(Section):
@@ -445,6 +451,7 @@ class Config(Section):
     candidates: CandidatesConfig = CandidatesConfig()
     tune: TuneConfig = TuneConfig()
     blend: BlendConfig = BlendConfig()
+    rerank: RerankConfig = RerankConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     gate: GateConfig = GateConfig()
     ledger: LedgerConfig = LedgerConfig()

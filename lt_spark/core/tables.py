@@ -545,12 +545,54 @@ RECOMMENDATIONS = Table(
         USER,
         ITEM,
         RANK,
-        Column("score", "double", "blended score"),
+        Column("score", "double", "blended score; in a re-ranked list that of the place: it falls with rank"),
         Column("segment", "string", "segment of the item in the fold"),
         Column("models", "array<struct<model_name:string,share:double>>", "models that spoke for it, share of score"),
         BECAUSE,
     ),
     ("fold", "user_idx", "item_idx"),
+    ("fold",),
+)
+BUSINESS_RULES = Table(
+    "silver",
+    "business_rules",
+    "What the shop pins, blocks and boosts: the rules that can be used, in force or not.",
+    (
+        ITEM,
+        Column("user_idx", "int", "the user that it is for; null: everybody"),
+        Column("action", "string", "pin, block or boost"),
+        Column("value", "double", "pin: place from 1; boost: factor above 0; block: null"),
+        Column("starts_on", "date", "first day (UTC); null: since ever"),
+        Column("ends_on", "date", "last day (UTC); null: for ever"),
+        Column("reason", "string", "why, in the shop's words"),
+        Column("file", "string", "name of the source file"),
+        Column("record", "bigint", "number of the record in the file, from 1, header included"),
+    ),
+    ("file", "record"),
+)
+REJECTED_RULES = Table(
+    "silver",
+    "rejected_rules",
+    "Business rules that were refused, and why.",
+    (
+        Column("file", "string", "name of the source file"),
+        Column("record", "bigint", "number of the record in the file, from 1, header included"),
+        Column("reason", "string", "why it was refused"),
+        Column("column", "string", "the source column at fault, where it is one"),
+    ),
+    ("file", "record"),
+)
+RERANK_REPORT = Table(
+    "silver",
+    "rerank_report",
+    "What the re-ranking of the blend did, and what it cost.",
+    (
+        FOLD,
+        Column("rule", "string", "quota, cap, or rules (the shop's)"),
+        Column("measure", "string", "users, users_touched, items_moved, score_lost, tail_share_before, ..."),
+        Column("value", "double", "count, or share"),
+    ),
+    ("fold", "rule", "measure"),
     ("fold",),
 )
 _METRICS = ("precision", "recall", "f1", "hit_rate", "ndcg", "mrr", "map")
@@ -730,7 +772,7 @@ GOLD_RECOMMENDATIONS = Table(
         Column("score", "double", "score; comparable within one user"),
         Column("segment", "string", "head, mid, tail or cold"),
         Column("models", "string", "models that spoke for it, strongest first, comma separated"),
-        Column("reason_code", "string", "because_of, popular, or similar_taste"),
+        Column("reason_code", "string", "because_of, popular, similar_taste, or pinned (by the shop)"),
         Column("reason_item_id", "string", "the item of the user's history that speaks most for it"),
         Column("reason_event_date", "date", "date of that event (UTC); null where the log has no real time"),
         Column("reason", "string", "the reason in words"),

@@ -34,11 +34,12 @@ from lt_spark.prepare.strict_csv import (
 MAX_WHOLE_FILE_BYTES = 256_000_000
 """A text file above this is read in parts: the bytes of a remote one would go through one task's memory."""
 
-Kind = Literal["interactions", "items", "users"]
+Kind = Literal["interactions", "items", "users", "rules"]
 _NEEDED: dict[Kind, tuple[str, ...]] = {
     "interactions": ("columns.item", "columns.user"),
     "items": ("columns.item",),
     "users": ("columns.user",),
+    "rules": (),
 }
 _WithColumns = InteractionsSource | ItemsSource | UsersSource
 _MAX_TASKS = 200

@@ -6,6 +6,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from lt_spark.core.config import PublishConfig
+from lt_spark.frames.rules import BLOCK, PIN, blocked_items, boosts, for_everybody, without_blocked
 
 REACH_K = 10
 """A tail item reaches a user when it stands among the first so many of the list."""
@@ -17,18 +18,24 @@ def stamped(rows: DataFrame, run_id: str, run_date: date) -> DataFrame:
 
 
 def recommendations(
-    recommendations: DataFrame, users: DataFrame, items: DataFrame, known_interactions: DataFrame
+    recommendations: DataFrame,
+    users: DataFrame,
+    items: DataFrame,
+    known_interactions: DataFrame,
+    rules: DataFrame | None = None,
 ) -> DataFrame:
     """Return ``gold.recommendations`` but for the run's columns.
 
     The reason is the item of the user's history with the largest share: because_of. Without one: popular where
-    popularity speaks most for the item, else similar_taste (factors have no single item behind them).
+    popularity speaks most for the item, else similar_taste (factors have no single item behind them). Of an item that
+    the shop pinned: pinned, in the words of the rule. What is blocked is no reason.
 
     Args:
         recommendations: ``silver.recommendations`` of fold live.
         users: ``silver.users``.
         items: ``silver.items``.
         known_interactions: events of fold live, for the date of the reason.
+        rules: the shop's rules in force; None: there are none.
     """
     titles = items.select("item_idx", "item_id", "title")
     reason_item = F.get("because", F.lit(0))["item_idx"]
@@ -41,7 +48,7 @@ def recommendations(
         F.col("title").alias("reason_title"),
     )
     rows = (
-        recommendations.withColumn("reason_idx", reason_item)
+        _with_rules(recommendations.withColumn("reason_idx", reason_item), rules)
         .join(users, "user_idx")
         .join(titles, "item_idx")
         .join(reasons, "reason_idx", "left")
@@ -49,7 +56,8 @@ def recommendations(
     )
     strongest = F.get("models", F.lit(0))["model_name"]
     code = (
-        F.when(F.col("reason_item_id").isNotNull(), F.lit("because_of"))
+        F.when(F.col("pin_reason").isNotNull(), F.lit("pinned"))
+        .when(F.col("reason_item_id").isNotNull(), F.lit("because_of"))
         .when(strongest == "popularity", F.lit("popular"))
         .otherwise(F.lit("similar_taste"))
     )
@@ -68,30 +76,70 @@ def recommendations(
     )
 
 
+def _with_rules(rows: DataFrame, rules: DataFrame | None) -> DataFrame:
+    """Add ``pin_reason``, null where the item is not pinned, and take ``reason_idx`` away where it may not be named."""
+    if rules is None:
+        return rows.withColumn("pin_reason", F.lit(None).cast("string"))
+    own_pins, own_blocks = (
+        rules.where((F.col("action") == action) & F.col("user_idx").isNotNull()) for action in (PIN, BLOCK)
+    )
+    all_pins = for_everybody(rules, PIN).select("item_idx", F.col("reason").alias("all_reason"))
+    pair = own_pins.select("user_idx", "item_idx", F.col("reason").alias("own_reason"))
+    unnamed = blocked_items(rules).select(F.col("item_idx").alias("reason_idx"), F.lit(True).alias("is_unnamed"))
+    own_unnamed = own_blocks.select("user_idx", F.col("item_idx").alias("reason_idx"), F.lit(True).alias("is_own"))
+    joined = (
+        rows.join(all_pins, "item_idx", "left")
+        .join(pair, ["user_idx", "item_idx"], "left")
+        .join(unnamed, "reason_idx", "left")
+        .join(own_unnamed.distinct(), ["user_idx", "reason_idx"], "left")
+    )
+    reason = F.coalesce("own_reason", "all_reason")
+    is_named = reason.isNull() & F.col("is_unnamed").isNull() & F.col("is_own").isNull()
+    return joined.withColumns({"pin_reason": reason, "reason_idx": F.when(is_named, F.col("reason_idx"))})
+
+
 def reason_text() -> Column:
-    """Return the reason in words, from reason_code, reason_title, reason_item_id and reason_event_date."""
+    """Return the reason in words, from reason_code, pin_reason, reason_title, reason_item_id and reason_event_date."""
     named = F.coalesce(F.col("reason_title"), F.col("reason_item_id"))
     on = F.coalesce(F.concat(F.lit(" on "), F.date_format("reason_event_date", "yyyy-MM-dd")), F.lit(""))
     return (
-        F.when(F.col("reason_code") == "because_of", F.concat(F.lit("because of «"), named, F.lit("»"), on))
+        F.when(F.col("reason_code") == "pinned", F.col("pin_reason"))
+        .when(F.col("reason_code") == "because_of", F.concat(F.lit("because of «"), named, F.lit("»"), on))
         .when(F.col("reason_code") == "popular", F.lit("popular with many users"))
         .otherwise(F.lit("chosen by users of similar taste"))
     )
 
 
+def with_rules(popularity: DataFrame, rules: DataFrame) -> DataFrame:
+    """Return (item_idx, score) as the rules for everybody have it: without what is blocked, boosted by its factor."""
+    boosted = without_blocked(popularity, rules).join(boosts(rules), "item_idx", "left")
+    return boosted.select("item_idx", (F.col("score") * F.coalesce("factor", F.lit(1.0))).alias("score"))
+
+
+def pins(rules: DataFrame, recommendable: DataFrame) -> DataFrame:
+    """Return (item_idx, place) of the items that are pinned for everybody and may be recommended."""
+    pinned = for_everybody(rules, PIN).select("item_idx", F.col("value").cast("int").alias("place"))
+    return without_blocked(pinned, rules).join(recommendable, "item_idx", "left_semi")
+
+
 def recommendations_default(
-    popularity: DataFrame, items: DataFrame, item_segments: DataFrame, config: PublishConfig
+    popularity: DataFrame,
+    items: DataFrame,
+    item_segments: DataFrame,
+    config: PublishConfig,
+    pins: DataFrame | None = None,
 ) -> DataFrame:
     """Return ``gold.recommendations_default`` but for the run's columns.
 
     The most popular items, with a set share of mid and tail ones spread evenly through the list: place p holds one
-    where floor(p x share) > floor((p - 1) x share).
+    where floor(p x share) > floor((p - 1) x share). Pinned items stand at their places, the others around them.
 
     Args:
         popularity: (item_idx, score) of the items that may be recommended, recent events counting more.
         items: ``silver.items``.
         item_segments: ``silver.item_segments`` of fold live.
         config: section ``publish``.
+        pins: (item_idx, place), a place once; None: nothing is pinned.
     """
     n, share = config.default_n, config.default_tail_share
     is_long = F.col("segment").isin("mid", "tail")
@@ -109,13 +157,27 @@ def recommendations_default(
     in_order = Window.orderBy("place", F.desc("is_long"), "item_idx")
     kept = placed.withColumn("place", F.when(F.col("is_long"), long_place).otherwise(head_place))
     enough = (F.col("nth") <= n_long) | ~F.col("is_long")
+    ranked = kept.where(enough).withColumn("rank", F.row_number().over(in_order)).where(F.col("rank") <= n)
+    listed = ranked.select("rank", "item_idx", "segment")
     return (
-        kept.where(enough)
-        .withColumn("rank", F.row_number().over(in_order))
-        .where(F.col("rank") <= n)
+        (listed if pins is None else _pinned(listed, pins, item_segments, n))
         .join(items.select("item_idx", "item_id", "title"), "item_idx")
         .select("rank", "item_id", "title", "segment")
     )
+
+
+def _pinned(listed: DataFrame, pins: DataFrame, item_segments: DataFrame, n: int) -> DataFrame:
+    """Return the list with the pinned items at their places; at most n rows, ranks from 1."""
+    placed = pins.where(F.col("place") <= n)
+    others = listed.join(placed, "item_idx", "left_anti")
+    # at most n places
+    taken = placed.agg(F.collect_set("place").alias("taken"))
+    free = F.array_except(F.sequence(F.lit(1), F.lit(n)), F.col("taken"))
+    nth = F.row_number().over(Window.orderBy("rank")) - 1
+    moved = others.crossJoin(F.broadcast(taken)).withColumn("place", F.get(free, nth)).where("place IS NOT NULL")
+    pinned = placed.join(item_segments, "item_idx").select("place", "item_idx", "segment")
+    rank = F.row_number().over(Window.orderBy("place"))
+    return pinned.unionByName(moved.select("place", "item_idx", "segment")).withColumn("rank", rank)
 
 
 def tail_items(
@@ -141,6 +203,12 @@ def tail_items(
         .fillna(0, ["n_users_reached", "n_users_reached_als_plain"])
         .select("item_id", "title", "segment", "n_interactions", "n_users_reached", "n_users_reached_als_plain")
     )
+
+
+def without_blocked_neighbours(item_neighbours: DataFrame, rules: DataFrame) -> DataFrame:
+    """Return the pairs neither of whose items is blocked for everybody, ranked anew."""
+    kept = without_blocked(without_blocked(item_neighbours, rules), rules, "neighbour_idx")
+    return kept.withColumn("rank", F.row_number().over(Window.partitionBy("item_idx").orderBy("rank")))
 
 
 def similar_items(item_neighbours: DataFrame, items: DataFrame, n: int) -> DataFrame:

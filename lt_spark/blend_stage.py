@@ -1,0 +1,107 @@
+"""What the stages rules and blend do with tables; rank/ says how lists are blended and re-ranked."""
+
+from pyspark.sql import DataFrame, Observation
+from pyspark.sql import functions as F
+
+from lt_spark.core import tables as t
+from lt_spark.core.config import Config
+from lt_spark.core.config_rerank import RerankConfig
+from lt_spark.core.errors import ConfigError, SourceError, nearest
+from lt_spark.prepare import business_rules as cleaning
+from lt_spark.prepare.sources import read_source
+from lt_spark.prepare.strict_csv import UNREADABLE
+from lt_spark.rank import rerank as reranking
+from lt_spark.rank import rerank_report as telling
+from lt_spark.rank.blend import blend as blend_candidates
+from lt_spark.rank.blend import scored
+from lt_spark.rank.features import ALL_USERS
+from lt_spark.rank.user_lists import Settings
+from lt_spark.rank.user_rules import user_rules
+from lt_spark.stages import BASELINE, Context, accepted_model, rules_in_force
+
+
+def rules_are_on(config: Config) -> bool:
+    """Return whether the shop has rules."""
+    return bool(config.source.rules.path)
+
+
+def check_config(config: Config) -> None:
+    """Check what the re-ranking asks of other sections.
+
+    Raises:
+        ConfigError: the cap is about an attribute that items do not have.
+    """
+    section, named = config.rerank, config.source.items.columns.text
+    if section.cap is not None and section.cap_field not in named:
+        raise ConfigError(
+            f"rerank.cap_field is {section.cap_field!r}: expected one of source.items.columns.text "
+            f"({', '.join(named) or 'none'}).{nearest(section.cap_field, named)} Add it there, or name another."
+        )
+
+
+def rules(c: Context) -> None:
+    """Read the shop's rules, and refuse what cannot be used."""
+    source = c.config.source.rules
+    checked = cleaning.checked_rules(
+        read_source(c.spark, source, "rules"),
+        c.read(t.ITEMS),
+        c.read(t.USERS),
+        source,
+        c.config.blend.n,
+        c.config.clean.max_title_chars,
+    ).persist()
+    try:
+        c.write(t.REJECTED_RULES, cleaning.rejected_rules(checked))
+        reasons = c.read(t.REJECTED_RULES).groupBy("reason").count()
+        refused = {row["reason"]: row["count"] for row in reasons.orderBy("reason").limit(20).collect()}
+        broken = [reason for reason in refused if reason.startswith(UNREADABLE)]
+        if broken:
+            raise SourceError(f"source.rules: {broken[0]}")
+        c.write(t.BUSINESS_RULES, cleaning.business_rules(checked))
+    finally:
+        checked.unpersist()
+    n_kept, n_refused = c.rows[t.BUSINESS_RULES.full_name], c.rows[t.REJECTED_RULES.full_name]
+    if n_refused:
+        told = "; ".join(f"{n:,} {reason}" for reason, n in refused.items())
+        c.notes.append(
+            f"warning: {n_refused:,} of {n_kept + n_refused:,} business rules were refused and are not in force: "
+            f"{told}. silver.rejected_rules says which."
+        )
+
+
+def blend(c: Context) -> None:
+    """Blend all models' candidates into recommendations; re-rank them where the configuration or rules ask for it."""
+    models, weights, section = c.config.blend.models, c.read(t.BLEND_WEIGHTS), c.config.rerank
+    if c.fold == "live" and accepted_model(c) == BASELINE:
+        models, section = (BASELINE,), RerankConfig()
+        weights = c.spark.createDataFrame([(ALL_USERS, BASELINE, 1.0, 0.0)], t.BLEND_WEIGHTS.schema)
+    candidates = [c.read(t.CANDIDATES[name]) for name in models]
+    segments, seed, in_force = c.read(t.ITEM_SEGMENTS), c.config.core.seed, rules_in_force(c)
+    settings = reranking.settings(section, c.config.blend.n, has_rules=in_force is not None)
+    if not settings.rules:
+        c.write(t.RECOMMENDATIONS, blend_candidates(candidates, weights, segments, c.config.blend.n, seed, c.fold))
+        if c.storage.exists(t.RERANK_REPORT):
+            c.write_rows(t.RERANK_REPORT, [])
+        return
+    cap_field = section.cap_field if section.cap is not None else ""
+    facts = reranking.item_facts(segments, c.read(t.ITEMS), cap_field, in_force)
+    rows = scored(candidates, weights, facts, seed, c.fold)
+    of_users = None if in_force is None else _user_rules(c, in_force)
+    _write_and_tell(c, reranking.rerank(rows, of_users, settings, c.fold), settings)
+
+
+def _user_rules(c: Context, in_force: DataFrame) -> DataFrame:
+    known = c.known.select("user_idx", "item_idx")
+    seen = known.limit(0) if c.config.evaluate.recommend_seen else known
+    return user_rules(in_force, c.users, seen, c.recommendable, c.read(t.ITEM_SEGMENTS))
+
+
+def _write_and_tell(c: Context, reranked: DataFrame, settings: Settings) -> None:
+    """Write the lists, what they cost added up on the way, and the report."""
+    summed = Observation()
+    told = reranked.observe(summed, *telling.summed(settings))
+    c.write(t.RECOMMENDATIONS, told.where(F.col("rank").isNotNull()))
+    totals = summed.get
+    rows = telling.report([float(totals[f"s{place}"] or 0.0) for place in range(len(totals))], settings, c.fold)
+    c.write_rows(t.RERANK_REPORT, list(rows))
+    c.notes += [f"blend ({c.fold}): {sentence}" for sentence in telling.in_words(rows)]
