@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from lt_spark.content_stage import item_vectors
 from lt_spark.core import tables as t
 from lt_spark.frames.as_candidates import as_candidates
+from lt_spark.frames import leakage
 from lt_spark.frames.known import hash_uniform
 from lt_spark.frames.top_k import top_k
 from lt_spark.models import als as als_model
@@ -55,6 +56,7 @@ def als(c: Context) -> None:
 def _ratings(c: Context) -> DataFrame:
     """Return (user_idx, item_idx, rating): rebalanced events and, with their small confidence, pseudo-events."""
     ratings = als_model.rebalanced_ratings(c.read(t.INTERACTIONS_REBALANCED))
+    leakage.check_pairs(ratings, c.read(t.INTERACTIONS_SPLIT), c.fold, is_plain=False)
     if not (c.config.context.enabled and c.config.als.use_pseudo_events):
         return ratings
     pseudo = c.read(t.INTERACTIONS_AUGMENTED).where("is_augmented")

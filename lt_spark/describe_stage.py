@@ -15,6 +15,7 @@ from lt_spark.enrich import ask, render, work
 from lt_spark.enrich.budget import Budget
 from lt_spark.enrich.gate import Gate
 from lt_spark.enrich.waves import MAX_WAVES, Tally, time_left, wave_totals
+from lt_spark.frames import leakage
 from lt_spark.prepare.sources import read_source
 from lt_spark.stages import Context
 
@@ -143,9 +144,12 @@ def newest_pool(c: Context) -> tuple[DataFrame, int]:
     version = int(newest["newest"] or 0) if newest is not None else 0
     if version == 0 or c.renew_examples:
         version += 1
-        made = work.examples_pool(
-            c.read(t.ITEMS), c.storage.read(t.ITEM_SEGMENTS, "valid"), embeddings, section, version
-        )
+        items, segments = c.read(t.ITEMS), c.storage.read(t.ITEM_SEGMENTS, "valid")
+        made = work.examples_pool(items, segments, embeddings, section, version)
+        # before it is written: a pool that is there is used by every later run. In fold live the log may have grown
+        # since fold valid's segments were made
+        counts = segments if c.fold == "live" else leakage.item_counts(c.read(t.INTERACTIONS_SPLIT), "valid")
+        leakage.check_examples(made, work.full_items(items, embeddings, section), counts)
         c.write(t.PROMPT_EXAMPLES, made)
     pool = c.read(t.PROMPT_EXAMPLES).where(F.col("examples_version") == version)
     pool = pool.join(embeddings.select("item_idx", "vector"), "item_idx")

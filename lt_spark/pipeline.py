@@ -118,7 +118,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "describe",
         "Let the language model describe tail and cold items",
-        (t.ITEMS, t.ITEM_EMBEDDINGS),
+        (t.ITEMS, t.ITEM_EMBEDDINGS, t.INTERACTIONS_SPLIT),
         (t.PROMPT_EXAMPLES, t.ITEM_ENRICHMENTS, t.ENRICHMENT_STAGING, t.ENRICHMENT_REPORT),
         ds.describe,
         "lt_spark.enrich.ask",

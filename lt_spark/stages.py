@@ -18,6 +18,7 @@ from lt_spark.core.config_groups import binding_groupings
 from lt_spark.core.errors import DataError
 from lt_spark.core.storage import Storage
 from lt_spark.frames import known as folds
+from lt_spark.frames import leakage
 from lt_spark.frames.recommendable import recommendable
 from lt_spark.frames.rules import in_force, without_blocked
 from lt_spark.frames.user_metrics import user_metrics
@@ -184,6 +185,7 @@ def split(c: Context) -> None:
 def segment(c: Context) -> None:
     """Give each item its segment in the fold."""
     c.write(t.ITEM_SEGMENTS, segment_items(c.known, c.read(t.ITEMS), c.config.segment, c.fold))
+    leakage.check_counts(c.read(t.ITEM_SEGMENTS), c.read(t.INTERACTIONS_SPLIT), c.fold)
 
 
 def rebalance(c: Context) -> None:
@@ -203,6 +205,7 @@ def popularity(c: Context) -> None:
 
 def tune_als(c: Context) -> None:
     """Choose plain ALS's settings on valid."""
+    folds.check_known(c.known, c.read(t.INTERACTIONS_SPLIT), c.fold)
     with c.scratch("grid") as folder:
         rows = als_model.tune_als(
             c.known,
@@ -224,10 +227,12 @@ def als_plain(c: Context) -> None:
 
 def neighbours(c: Context) -> None:
     """Find similar items, and recommend by them."""
-    c.write(t.ITEM_NEIGHBOURS, neighbours_model.item_neighbours(c.known, c.config.neighbours, c.fold))
+    known = c.known
+    folds.check_known(known, c.read(t.INTERACTIONS_SPLIT), c.fold)
+    c.write(t.ITEM_NEIGHBOURS, neighbours_model.item_neighbours(known, c.config.neighbours, c.fold))
     with c.scratch("edges") as folder:
         rows = neighbours_model.neighbours_candidates(
-            c.known,
+            known,
             c.read(t.ITEM_NEIGHBOURS),
             c.users,
             c.seen,
@@ -376,6 +381,7 @@ def plain_settings(c: Context) -> als_model.AlsSettings:
 
 
 def _als(c: Context, name: str, ratings: DataFrame, settings: als_model.AlsSettings) -> None:
+    leakage.check_pairs(ratings, c.read(t.INTERACTIONS_SPLIT), c.fold, is_plain=name == BASELINE)
     with c.scratch("factors") as folder:
         rows = als_model.als_candidates(
             ratings,

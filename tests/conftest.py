@@ -36,7 +36,7 @@ def shop(spark: Any, tmp_path_factory: Any) -> tuple[Any, Any, Any, Any]:
     return spark, config, Storage(spark, config), summary
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def frame(spark: Any) -> Callable[..., Any]:
     """Build rows of a table from some of its columns: ``frame(TABLE, [{...}, ...])``; the others are null."""
 

@@ -29,8 +29,8 @@ def below(pid: int, words: str) -> list[int]:
 
 def python_workers(pid: int) -> list[int]:
     """Return the Python workers below a Spark driver: what its daemons forked, not the daemons."""
-    daemons = below(pid, "pyspark.daemon")
-    return [worker for daemon in daemons for worker in below(daemon, "pyspark.daemon")]
+    daemons = below(pid, "pyspark.worker")
+    return [worker for daemon in daemons for worker in below(daemon, "pyspark.worker")]
 
 
 def kill(*processes: int) -> None:

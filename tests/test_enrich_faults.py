@@ -194,7 +194,7 @@ def test_nothing_but_this_host_is_reached(spark: Any, tmp_path: Path, tmp_path_f
     assert len(shop.rows()) == shop.n_tail()
     told = [line for file in notes.iterdir() for line in file.read_text().splitlines()]
     assert any("describe_script" in line for line in told), "the driver obeyed"
-    assert any("pyspark.daemon" in line for line in told), "and the workers"
+    assert any("pyspark.worker" in line for line in told), "and the workers"
     assert [line for line in told if line.startswith("refused")] == []
 
 

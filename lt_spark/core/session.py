@@ -32,6 +32,8 @@ LOCAL_DEFAULTS = {
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
+    # Spark's own daemon has its workers read archives anew at each task
+    "spark.python.daemon.module": "lt_spark.core.python_daemon",
     "spark.log.level": "FATAL",  # what fails is raised, and told once
 }
 MACHINE_GPU = "lt_spark.machine_gpu"

@@ -58,12 +58,25 @@ def has_fields(names: tuple[str, ...]) -> Column:
     return F.coalesce(F.forall(F.array(*map(F.lit, names)), lambda name: F.array_contains(filled, name)), F.lit(False))
 
 
+def full_items(items: DataFrame, embeddings: DataFrame, section: DescribeConfig) -> DataFrame:
+    """Return the items with full metadata: a title, a vector, and all that an example's answer is made of.
+
+    Args:
+        items: ``silver.items``.
+        embeddings: ``silver.item_embeddings``.
+        section: the section ``describe``: its ``keyword_fields`` and ``description_field``; where it names none, any
+            attribute will do.
+    """
+    needed = (*section.keyword_fields, *((section.description_field,) if section.description_field else ()))
+    is_full = (has_fields(needed) if needed else F.size("attributes") > 0) & (F.length(F.trim("title")) > 0)
+    has_vector = F.exists("vector", lambda x: x != 0)
+    return items.where(is_full).join(embeddings.where(has_vector).select("item_idx"), "item_idx", "left_semi")
+
+
 def examples_pool(
     items: DataFrame, segments: DataFrame, embeddings: DataFrame, section: DescribeConfig, version: int
 ) -> DataFrame:
     """Return a new version of the pool: items with full metadata, most known in the train fold first.
-
-    Full: a title, a vector, and each of ``describe.keyword_fields`` and ``describe.description_field``.
 
     Args:
         items: ``silver.items``.
@@ -75,10 +88,7 @@ def examples_pool(
     Returns:
         ``silver.prompt_examples``: at most ``describe.pool_size`` rows.
     """
-    needed = (*section.keyword_fields, *((section.description_field,) if section.description_field else ()))
-    is_full = (has_fields(needed) if needed else F.size("attributes") > 0) & (F.length(F.trim("title")) > 0)
-    has_vector = F.exists("vector", lambda x: x != 0)
-    full = items.where(is_full).join(embeddings.where(has_vector).select("item_idx"), "item_idx", "left_semi")
+    full = full_items(items, embeddings, section)
     known = full.join(segments.select("item_idx", "popularity_rank"), "item_idx", "left")
     first = known.orderBy(F.col("popularity_rank").asc_nulls_last(), "item_idx").limit(section.pool_size)
     # at most pool_size rows: one task may number them

@@ -77,7 +77,9 @@ def check_known(rows: DataFrame, interactions_split: DataFrame, fold: str) -> No
         LeakageError: with the number of rows outside.
         ConfigError: when the fold is unknown.
     """
-    allowed = known(interactions_split, fold).select(*_EVENT_KEY)
+    _check_fold(fold, FOLDS)
+    # not through known(): an error there is found as well
+    allowed = interactions_split.where(F.col("split").isin(*KNOWN_SPLITS[fold])).select(*_EVENT_KEY)
     of_fold = rows.where(F.col("fold") == fold) if "fold" in rows.columns else rows
     outside = of_fold.select(*_EVENT_KEY).join(allowed, _EVENT_KEY, "left_anti")
     if outside.limit(1).count() == 0:
