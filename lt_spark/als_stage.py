@@ -7,8 +7,8 @@ from pyspark.sql import functions as F
 
 from lt_spark.content_stage import item_vectors
 from lt_spark.core import tables as t
-from lt_spark.frames.as_candidates import as_candidates
 from lt_spark.frames import leakage
+from lt_spark.frames.as_candidates import as_candidates
 from lt_spark.frames.known import hash_uniform
 from lt_spark.frames.top_k import top_k
 from lt_spark.models import als as als_model

@@ -340,6 +340,7 @@ STAGES: tuple[Stage, ...] = (
             t.RECOMMENDATIONS,
             CANDIDATES["als_plain"],
             t.ITEM_NEIGHBOURS,
+            t.ITEM_ENRICHMENTS,
             t.INTERACTIONS_SPLIT,
             t.ITEM_SEGMENTS,
             t.ITEMS,
@@ -357,7 +358,7 @@ STAGES: tuple[Stage, ...] = (
         ),
         s.publish,
         "lt_spark.publish.gold",
-        ("publish", "popularity"),
+        ("publish", "popularity", "describe"),
         PRODUCE,
     ),
 )

@@ -36,6 +36,7 @@ from lt_spark.prepare.segment import segment_items
 from lt_spark.prepare.sources import read_source
 from lt_spark.prepare.split import split_interactions
 from lt_spark.publish import gold
+from lt_spark.publish.reasons import item_keywords
 from lt_spark.rank import tune as tuning
 
 BLEND = "blend"
@@ -314,7 +315,10 @@ def publish(c: Context) -> None:
     def put(table: t.Table, rows: DataFrame) -> None:
         c.write(table, gold.stamped(rows, c.storage.run_id, run_date))
 
-    put(t.GOLD_RECOMMENDATIONS, gold.recommendations(recommendations, c.read(t.USERS), items, c.known, rules))
+    enrichments = c.storage.read_or_empty(t.ITEM_ENRICHMENTS) if c.config.describe.enabled else None
+    keywords = item_keywords(items, enrichments, c.config.describe.separators)
+    rows = gold.recommendations(recommendations, c.read(t.USERS), items, c.known, keywords, rules)
+    put(t.GOLD_RECOMMENDATIONS, rows)
     recent = popular.model_copy(update={"half_life_share": popular.half_life_share or _RECENT})
     scores = popularity_model.item_popularity(c.known, recent).join(c.recommendable, "item_idx", "left_semi")
     pins = None

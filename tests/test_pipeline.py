@@ -196,7 +196,8 @@ def test_a_reason_names_an_item_of_the_users_history(shop: Any) -> None:
     assert rows.count() > 0
     assert rows.join(history, ["user_id", "reason_item_id"], "left_anti").count() == 0
     row = rows.first()
-    assert row["reason"] == f"because of «Thing {int(row['reason_item_id'])} «é»» on {row['reason_event_date']}"
+    both = f" (both: {row['shared_keywords']})" if row["shared_keywords"] else ""
+    assert row["reason"] == f"because of «Thing {int(row['reason_item_id'])} «é»» on {row['reason_event_date']}{both}"
 
 
 @pytest.mark.spark
@@ -238,6 +239,7 @@ def other_plans(spark: Any) -> Iterator[None]:
 
 
 @pytest.mark.spark
+@pytest.mark.slow
 def test_generated_code_and_interpreted_plans_write_the_same(shop: Any, other_plans: None, tmp_path: Path) -> None:
     spark, config, storage, _ = shop
     shutil.copytree(config.tables.root, tmp_path / "tables")

@@ -772,10 +772,23 @@ GOLD_RECOMMENDATIONS = Table(
         Column("score", "double", "score; comparable within one user"),
         Column("segment", "string", "head, mid, tail or cold"),
         Column("models", "string", "models that spoke for it, strongest first, comma separated"),
-        Column("reason_code", "string", "because_of, popular, similar_taste, or pinned (by the shop)"),
+        Column("reason_code", "string", "because_of, popular, what_you_did_last, similar_taste, or pinned"),
         Column("reason_item_id", "string", "the item of the user's history that speaks most for it"),
+        Column("reason_title", "string", "its title"),
+        Column("reason_share", "double", "its share of the score, in [0, 1]"),
         Column("reason_event_date", "date", "date of that event (UTC); null where the log has no real time"),
         Column("reason", "string", "the reason in words"),
+        Column("shared_keywords", "string", "at most 3 keywords that both items have, comma separated"),
+        *(
+            column
+            for place, nth in ((2, "second"), (3, "third"))
+            for column in (
+                Column(f"reason_{place}_item_id", "string", f"the {nth} item of the history that speaks for it"),
+                Column(f"reason_{place}_title", "string", "its title"),
+                Column(f"reason_{place}_share", "double", "its share of the score, in [0, 1]"),
+            )
+        ),
+        *(Column(f"share_{name}", "double", f"share of the score that {name} gave, in [0, 1]") for name in MODELS),
         *_RUN,
     ),
     ("user_id", "rank"),

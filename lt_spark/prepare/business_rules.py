@@ -19,6 +19,9 @@ OPTIONAL = ("value", "user_id", "starts_on", "ends_on")
 MAX_FACTOR = 1e6
 """A larger factor is a slip of the pen."""
 _PLACE = ("file", "record")
+_BLOCKED = "the item is blocked at the same time"
+_SAME_ITEM = "the item has another rule of the action at the same time"
+_SAME_PLACE = "the place is taken at the same time"
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _EVER = (-(2**31) + 1, 2**31 - 1)
 """Days since 1970 before and after any date that is written."""
@@ -118,7 +121,8 @@ def _read(rules_source: DataFrame, source: RulesSource, max_chars: int) -> DataF
         F.substring(reading.plain_text(raw("reason"), kind("reason")), 1, max_chars).alias("reason"),
         *(F.when(text != "", text).alias(name) for name, text in texts.items()),
     )
-    return rows.where(F.col("_is_wanted") | F.col("_error").isNotNull())
+    # a row of a table that stands there twice has the same number twice
+    return rows.where(F.col("_is_wanted") | F.col("_error").isNotNull()).dropDuplicates(list(_PLACE))
 
 
 def _day(column: Column, data_type: DataType) -> Column:
@@ -181,42 +185,47 @@ def _without_contradictions(rules: DataFrame) -> DataFrame:
     covers = F.col("_buser_idx").isNull() | F.col("_buser_idx").eqNullSafe(F.col("user_idx"))
     overlaps = (F.col("_b_from") <= F.col("_to")) & (F.col("_from") <= F.col("_b_to"))
     is_blocked = (F.col("item_idx") == F.col("_bitem_idx")) & covers & overlaps
-    blocked = others.join(blocks, is_blocked, "left_semi").select(*_PLACE)
-    rules = _refused(rules, blocked, "the item is blocked at the same time", "action")
-    same_item = _overlapping(rules.where(_stands() & (F.col("action") != BLOCK)), "action", "item_idx")
-    rules = _refused(rules, same_item, "the item has another rule of the action at the same time", "item_id")
-    same_place = _overlapping(rules.where(_stands() & (F.col("action") == PIN)), "value")
-    return _refused(rules, same_place, "the place is taken at the same time", "value")
+    blocked = others.join(blocks, is_blocked, "left_semi").select(*_PLACE, F.lit(_BLOCKED).alias("_why"))
+    rules = _refused(rules, blocked)
+    rows = rules.where(_stands() & (F.col("action") != BLOCK))
+    rows = rows.select("action", "user_idx", "item_idx", "value", *_PLACE, "_from", "_to")
+    by_user = rows.groupBy("action", "user_idx").applyInPandas(overlapping, "file string, record bigint, _why string")
+    return _refused(rules, by_user)
 
 
 def _stands() -> Column:
     return F.col("_found").isNull()
 
 
-def _refused(rules: DataFrame, places: DataFrame, reason: str, column: str) -> DataFrame:
-    """Give the rules at these places in the file a reason."""
-    found = F.struct(F.lit(reason).alias("reason"), F.lit(column).alias("column")).cast(reading.REASON)
-    marked = rules.join(places.withColumn("_new", found), list(_PLACE), "left")
+def _refused(rules: DataFrame, reasons: DataFrame) -> DataFrame:
+    """Give the rules at these places in the file (file, record, _why) their reasons."""
+    at_fault = (
+        F.when(F.col("_why") == _BLOCKED, "action").when(F.col("_why") == _SAME_ITEM, "item_id").otherwise("value")
+    )
+    found = F.struct(F.col("_why").alias("reason"), at_fault.alias("column")).cast(reading.REASON)
+    marked = rules.join(reasons.select(*_PLACE, found.alias("_new")), list(_PLACE), "left")
     return marked.withColumn("_found", F.coalesce("_found", "_new")).drop("_new")
 
 
-def _overlapping(rules: DataFrame, *key: str) -> DataFrame:
-    """Return the places in the file of rules that overlap one of the same key and users that stands before them."""
-    rows = rules.select(*key, "user_idx", *_PLACE, "_from", "_to")
-    return rows.groupBy(*key, "user_idx").applyInPandas(overlapping, "file string, record bigint")
-
-
 def overlapping(rules: pd.DataFrame) -> pd.DataFrame:
-    """Return (file, record) of the rules of one key whose days meet those of one that stands.
+    """Return (file, record, _why) of the rules that meet one that stands: of the same item, or a pin of its place.
 
-    In the order of their first days, of equals of the file, a rule stands where the last that stands is over.
+    In the order of their first days, of equals of the file, a rule stands where all that stand before it for its item,
+    and its place, are over.
 
     Args:
-        rules: file, record, _from and _to (days since 1970, both included).
+        rules: pins, or boosts, of the same users: action, item_idx, value, file, record, _from and _to (days since
+            1970, both included).
     """
-    in_order = rules.sort_values(["_from", *_PLACE], kind="stable")
-    last, refused = _EVER[0] - 1, []
-    for start, end in zip(in_order["_from"], in_order["_to"], strict=True):
-        refused.append(start <= last)
-        last = last if start <= last else end
-    return in_order.loc[refused, list(_PLACE)]
+    last_day: dict[tuple[str, float], int] = {}
+    refused: list[tuple[str, int, str]] = []
+    for row in rules.sort_values(["_from", *_PLACE], kind="stable").to_dict("records"):
+        keys = {("item", row["item_idx"]): _SAME_ITEM}
+        if row["action"] == PIN:
+            keys["place", row["value"]] = _SAME_PLACE
+        met = next((why for key, why in keys.items() if last_day.get(key, _EVER[0] - 1) >= row["_from"]), None)
+        if met is None:
+            last_day |= dict.fromkeys(keys, row["_to"])
+        else:
+            refused.append((row["file"], row["record"], met))
+    return pd.DataFrame(refused, columns=[*_PLACE, "_why"])

@@ -2,11 +2,12 @@
 
 from datetime import date
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from lt_spark.core.config import PublishConfig
 from lt_spark.frames.rules import BLOCK, PIN, blocked_items, boosts, for_everybody, without_blocked
+from lt_spark.publish import reasons
 
 REACH_K = 10
 """A tail item reaches a user when it stands among the first so many of the list."""
@@ -22,44 +23,42 @@ def recommendations(
     users: DataFrame,
     items: DataFrame,
     known_interactions: DataFrame,
+    keywords: DataFrame,
     rules: DataFrame | None = None,
 ) -> DataFrame:
     """Return ``gold.recommendations`` but for the run's columns.
 
-    The reason is the item of the user's history with the largest share: because_of. Without one: popular where
-    popularity speaks most for the item, else similar_taste (factors have no single item behind them). Of an item that
-    the shop pinned: pinned, in the words of the rule. What is blocked is no reason.
+    The reason is the item of the user's history with the largest share, where that is a tenth or more: because_of. Else
+    it is what the strongest model goes by, see :func:`lt_spark.publish.reasons.reason_code`. Of an item that the shop
+    pinned: pinned, in the words of the rule. What is blocked is no reason. The parts stand beside it: up to three items
+    of the history with their shares, each model's share, what the item has in common with the first of the three.
 
     Args:
         recommendations: ``silver.recommendations`` of fold live.
         users: ``silver.users``.
         items: ``silver.items``.
         known_interactions: events of fold live, for the date of the reason.
+        keywords: (item_idx, keywords), as :func:`lt_spark.publish.reasons.item_keywords` gives them.
         rules: the shop's rules in force; None: there are none.
     """
-    titles = items.select("item_idx", "item_id", "title")
-    reason_item = F.get("because", F.lit(0))["item_idx"]
     dates = known_interactions.groupBy("user_idx", F.col("item_idx").alias("reason_idx")).agg(
         F.to_date(F.max("event_ts")).alias("reason_event_date")
     )
-    reasons = titles.select(
-        F.col("item_idx").alias("reason_idx"),
-        F.col("item_id").alias("reason_item_id"),
-        F.col("title").alias("reason_title"),
-    )
+    told = reasons.with_shared_keywords(_with_rules(recommendations, rules), keywords)
     rows = (
-        _with_rules(recommendations.withColumn("reason_idx", reason_item), rules)
+        reasons.with_history_items(told, items)
+        .withColumn("reason_idx", F.get("because", F.lit(0))["item_idx"])
         .join(users, "user_idx")
-        .join(titles, "item_idx")
-        .join(reasons, "reason_idx", "left")
+        .join(items.select("item_idx", "item_id", "title"), "item_idx")
         .join(dates, ["user_idx", "reason_idx"], "left")
     )
-    strongest = F.get("models", F.lit(0))["model_name"]
-    code = (
-        F.when(F.col("pin_reason").isNotNull(), F.lit("pinned"))
-        .when(F.col("reason_item_id").isNotNull(), F.lit("because_of"))
-        .when(strongest == "popularity", F.lit("popular"))
-        .otherwise(F.lit("similar_taste"))
+    is_pinned = F.col("pin_reason").isNotNull()
+    code = F.when(is_pinned, F.lit("pinned")).otherwise(reasons.reason_code(F.col("models"), F.col("reason_1_share")))
+    words = reasons.reason_words(
+        F.col("reason_code"),
+        F.coalesce("reason_1_title", "reason_1_item_id"),
+        F.date_format("reason_event_date", "yyyy-MM-dd"),
+        F.col("shared_keywords"),
     )
     return rows.withColumn("reason_code", code).select(
         "user_id",
@@ -70,14 +69,19 @@ def recommendations(
         "segment",
         F.array_join(F.transform("models", lambda model: model["model_name"]), ", ").alias("models"),
         "reason_code",
-        "reason_item_id",
+        F.col("reason_1_item_id").alias("reason_item_id"),
+        F.col("reason_1_title").alias("reason_title"),
+        F.col("reason_1_share").alias("reason_share"),
         "reason_event_date",
-        reason_text().alias("reason"),
+        F.coalesce("pin_reason", words).alias("reason"),
+        "shared_keywords",
+        *(f"reason_{place}_{name}" for place in (2, 3) for name in ("item_id", "title", "share")),
+        *(column.alias(name) for name, column in reasons.model_columns(F.col("models")).items()),
     )
 
 
 def _with_rules(rows: DataFrame, rules: DataFrame | None) -> DataFrame:
-    """Add ``pin_reason``, null where the item is not pinned, and take ``reason_idx`` away where it may not be named."""
+    """Add ``pin_reason``, null where the item is not pinned, and take out of ``because`` what may not be named."""
     if rules is None:
         return rows.withColumn("pin_reason", F.lit(None).cast("string"))
     own_pins, own_blocks = (
@@ -85,29 +89,24 @@ def _with_rules(rows: DataFrame, rules: DataFrame | None) -> DataFrame:
     )
     all_pins = for_everybody(rules, PIN).select("item_idx", F.col("reason").alias("all_reason"))
     pair = own_pins.select("user_idx", "item_idx", F.col("reason").alias("own_reason"))
-    unnamed = blocked_items(rules).select(F.col("item_idx").alias("reason_idx"), F.lit(True).alias("is_unnamed"))
-    own_unnamed = own_blocks.select("user_idx", F.col("item_idx").alias("reason_idx"), F.lit(True).alias("is_own"))
+    unnamed = blocked_items(rules).agg(F.collect_set("item_idx").alias("unnamed"))
+    own_unnamed = own_blocks.groupBy("user_idx").agg(F.collect_set("item_idx").alias("own_unnamed"))
     joined = (
         rows.join(all_pins, "item_idx", "left")
         .join(pair, ["user_idx", "item_idx"], "left")
-        .join(unnamed, "reason_idx", "left")
-        .join(own_unnamed.distinct(), ["user_idx", "reason_idx"], "left")
+        .crossJoin(F.broadcast(unnamed))
+        .join(own_unnamed, "user_idx", "left")
     )
     reason = F.coalesce("own_reason", "all_reason")
-    is_named = reason.isNull() & F.col("is_unnamed").isNull() & F.col("is_own").isNull()
-    return joined.withColumns({"pin_reason": reason, "reason_idx": F.when(is_named, F.col("reason_idx"))})
-
-
-def reason_text() -> Column:
-    """Return the reason in words, from reason_code, pin_reason, reason_title, reason_item_id and reason_event_date."""
-    named = F.coalesce(F.col("reason_title"), F.col("reason_item_id"))
-    on = F.coalesce(F.concat(F.lit(" on "), F.date_format("reason_event_date", "yyyy-MM-dd")), F.lit(""))
-    return (
-        F.when(F.col("reason_code") == "pinned", F.col("pin_reason"))
-        .when(F.col("reason_code") == "because_of", F.concat(F.lit("because of «"), named, F.lit("»"), on))
-        .when(F.col("reason_code") == "popular", F.lit("popular with many users"))
-        .otherwise(F.lit("chosen by users of similar taste"))
+    own = F.coalesce("own_unnamed", F.array().cast("array<int>"))
+    because = F.transform(
+        "because",
+        lambda told: F.when(
+            reason.isNull() & ~F.array_contains("unnamed", told["item_idx"]) & ~F.array_contains(own, told["item_idx"]),
+            told,
+        ),
     )
+    return joined.withColumns({"pin_reason": reason, "because": because})
 
 
 def with_rules(popularity: DataFrame, rules: DataFrame) -> DataFrame:

@@ -133,8 +133,9 @@ def test_of_two_rules_that_contradict_one_another_one_stands(check: Any) -> None
 
 @pytest.mark.spark
 def test_typed_columns_json_lines_and_where(spark: SparkSession, check: Any, tmp_path: Path) -> None:
+    # the row of a table that stands there twice has one number
     typed = spark.createDataFrame(
-        [("a", "pin", 2, date(2026, 5, 1), "x", "t", 1, None), ("a", "pin", None, None, "x", "t", 2, None)],
+        [("a", "pin", 2, date(2026, 5, 1), "x", "t", 1, None)] * 2 + [("a", "pin", None, None, "x", "t", 2, None)],
         "item_id string, action string, value int, ends_on date, reason string, _file string, _record bigint, "
         "_error string",
     )
@@ -159,15 +160,27 @@ def test_a_file_without_rules_has_none_and_one_without_columns_is_refused(check:
     assert len(check("item_id,action,reason,author,shop\na,block,x,me,at\n")[0]) == 1
 
 
-days = st.tuples(st.integers(0, 30), st.integers(0, 6)).map(lambda pair: (pair[0], sum(pair)))
+# item, place, first day, last day
+pins = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(0, 30), st.integers(0, 6)).map(
+    lambda pin: (*pin[:3], pin[2] + pin[3])
+)
 
 
 @settings(deadline=None)
-@given(st.lists(days, max_size=12))
-def test_what_stands_never_overlaps_and_what_is_refused_does(spans: list[tuple[int, int]]) -> None:
-    rows = [("f", record, *span) for record, span in enumerate(spans)]
-    refused = set(overlapping(pd.DataFrame(rows, columns=["file", "record", "_from", "_to"]))["record"])
-    standing = [row for row in rows if row[1] not in refused]
-    taken = [day for *_, start, end in standing for day in range(start, end + 1)]
-    assert len(taken) == len(set(taken))
-    assert all(start in taken for _, record, start, _ in rows if record in refused)
+@given(st.lists(pins, max_size=12), st.sampled_from(["pin", "boost"]))
+def test_what_stands_never_overlaps_and_what_is_refused_does(spans: list[Any], action: str) -> None:
+    names = ["action", "file", "record", "item_idx", "value", "_from", "_to"]
+    rows = pd.DataFrame([(action, "f", record, *span) for record, span in enumerate(spans)], columns=names)
+    found = overlapping(rows)
+    reasons = dict(zip(found["record"], found["_why"], strict=True))
+    taken: dict[str, list[Any]] = {"item_idx": [], "value": []}
+    standing = [row for row in rows.to_dict("records") if row["record"] not in reasons]
+    for row in standing:
+        for name in taken:
+            taken[name] += [(row[name], day) for day in range(row["_from"], row["_to"] + 1)]
+    assert len(taken["item_idx"]) == len(set(taken["item_idx"]))
+    assert action == "boost" or len(taken["value"]) == len(set(taken["value"]))
+    for row in rows.to_dict("records"):
+        if why := reasons.get(row["record"]):
+            name = "value" if "place" in why else "item_idx"
+            assert (row[name], row["_from"]) in taken[name]
