@@ -105,7 +105,7 @@ def test_a_wrong_argument_is_exit_code_2(calls: Calls) -> None:
 
 def test_each_script_runs_the_stage_of_its_name() -> None:
     scripts = sorted(JOBS.glob("*.py"))
-    assert len(scripts) == 23
+    assert len(scripts) == 25
     for script in scripts:
         tree = ast.parse(script.read_text())
         called = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "run_job"]
