@@ -42,7 +42,7 @@ def main() -> None:
 
     # workers are forks and collect garbage after each task: what is there now stays
     gc.freeze()
-    daemon.manager()
+    daemon.manager()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
