@@ -32,11 +32,11 @@ LOCAL_DEFAULTS = {
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
-    # Spark's own daemon has its workers read archives anew at each task
-    "spark.python.daemon.module": "lt_spark.core.python_daemon",
     "spark.log.level": "FATAL",  # what fails is raised, and told once
 }
 MACHINE_GPU = "lt_spark.machine_gpu"
+_DAEMON = "lt_spark.core.python_daemon"
+"""Starts Python workers that need not read archives anew at each task, as those of Spark's own daemon do."""
 """Local property of a job whose tasks run one at a time and have the machine's GPU to themselves."""
 _GPU_DEVICE = Path("/dev/nvidia0")
 _PROFILES: dict[float, Any] = {}
@@ -74,6 +74,8 @@ def start_session(config: Config, app_name: str) -> SparkSession:
         builder = builder.master(os.environ.get("LT_SPARK_MASTER", "local[*]"))
         for name, value in LOCAL_DEFAULTS.items():
             builder = builder.config(name, value)
+        if _workers_find_daemon():
+            builder = builder.config("spark.python.daemon.module", _DAEMON)
         jars = local_delta_jars()
         if jars:
             builder = builder.config("spark.jars", ",".join(jars))
@@ -85,6 +87,24 @@ def start_session(config: Config, app_name: str) -> SparkSession:
         spark.sparkContext.setLogLevel("FATAL")
     check_delta(spark)
     return spark
+
+
+def _workers_find_daemon() -> bool:
+    """Return whether the workers are of this host, and a fresh Python of theirs finds lt_spark as a folder.
+
+    From a zip that only the driver's path names, the daemon could not start, and no task would run.
+    """
+    masters = f"{os.environ.get('LT_SPARK_MASTER', 'local[*]')} {os.environ.get('PYSPARK_SUBMIT_ARGS', '')}"
+    if not masters.startswith("local[") or "--master" in masters or "spark.master" in masters:
+        return False
+    if not Path(__file__).is_file():
+        return False
+    asked = [os.environ["PYSPARK_PYTHON"], "-c", f"import {_DAEMON}"]
+    try:
+        # the interpreter that Spark starts for every task
+        return subprocess.run(asked, capture_output=True, timeout=60, check=False).returncode == 0  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def describe_job(spark: SparkSession, text: str) -> None:
