@@ -65,3 +65,17 @@ def test_a_module_in_a_zip_is_no_folder(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     monkeypatch.setattr(session, "__file__", "/x/lt_spark.zip/lt_spark/core/session.py")
     assert not session._workers_find_daemon()
+
+
+@pytest.mark.spark
+def test_a_worker_knows_no_archive(spark: Any) -> None:
+    def see(batches: Any) -> Any:
+        import sys
+
+        import pandas as pd
+
+        for _ in batches:
+            found = [entry for entry in (*sys.path, *sys.path_importer_cache) if entry.endswith((".zip", ".jar"))]
+            yield pd.DataFrame({"entry": [entry for entry in found if "spark" in entry or "py4j" in entry]})
+
+    assert [row["entry"] for row in spark.range(1).mapInPandas(see, "entry string").collect()] == []
