@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 DEFAULT_CONFIG = "lt-spark.yaml"
 HIDDEN = "•••"
 USER_ID_COLUMNS = ("user_id", "user_hash")
+SHOWN_COLUMNS = 12
+"""A table is shown with its first so many columns: more would leave each no room."""
 _PACKAGES = ("lt-spark", "pyspark", "delta-spark", "pyarrow", "pandas", "numpy")
 _PLATFORM_MODULES = ("pyspark", "delta", "pyarrow", "pandas", "numpy")
 
@@ -337,7 +339,10 @@ def show(
         return
     out = output.stdout()
     out.print(f"{named.full_name}: {named.comment}")
-    out.print(output.grid(named.column_names, [[output.cell(value) for value in row.values()] for row in found]))
+    names = named.column_names[:SHOWN_COLUMNS]
+    out.print(output.grid(names, [[output.cell(row[name]) for name in names] for row in found]))
+    if more := named.column_names[SHOWN_COLUMNS:]:
+        out.print(f"And {len(more)} columns more, which --json shows: {', '.join(more)}")
     if not show_user_ids and set(USER_ID_COLUMNS) & set(named.column_names):
         out.print("Users' ids are hidden; --show-user-ids shows them.")
 

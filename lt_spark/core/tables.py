@@ -774,10 +774,10 @@ GOLD_RECOMMENDATIONS = Table(
         Column("models", "string", "models that spoke for it, strongest first, comma separated"),
         Column("reason_code", "string", "because_of, popular, what_you_did_last, similar_taste, or pinned"),
         Column("reason_item_id", "string", "the item of the user's history that speaks most for it"),
-        Column("reason_title", "string", "its title"),
-        Column("reason_share", "double", "its share of the score, in [0, 1]"),
         Column("reason_event_date", "date", "date of that event (UTC); null where the log has no real time"),
         Column("reason", "string", "the reason in words"),
+        Column("reason_title", "string", "title of reason_item_id"),
+        Column("reason_share", "double", "share of the score that reason_item_id has, in [0, 1]"),
         Column("shared_keywords", "string", "at most 3 keywords that both items have, comma separated"),
         *(
             column

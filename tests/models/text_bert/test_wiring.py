@@ -31,7 +31,8 @@ def conf(*models: str, embeddings: str = "enriched", **others: Any) -> Config:
         (conf("als", "text_bert"), True),
         (conf("als", "bert"), False),
         (conf("als", "bert", embeddings="tuned"), True),
-        (conf("als", embeddings="tuned"), False),  # nothing reads the vectors
+        (conf("als", embeddings="tuned"), True),
+        (conf("neighbours", embeddings="tuned"), False),  # nothing reads the vectors
     ],
 )
 def test_on_where_something_uses_it(config: Config, expected: bool) -> None:
