@@ -34,7 +34,7 @@ PLAIN, REBALANCED = LEDGER_VARIANTS
 LEDGER_STAGE = "ledger"
 _NO_SETTINGS = ("tables", "files", "run", "ledger")
 """The sections of places, of the run itself, and of what is measured beside it."""
-_SEQUENCE = ("embed", "embed_enriched", "context", "tune_bert", "bert")
+_OF_TEXT = ("embed", "embed_enriched", "context", "tune_bert", "bert")
 _LEFT_OUT = ("gate", "publish", "rules", "describe", "text_bert")
 """The gate is asked by the ledger, for each model; no variant asks a language model or teaches an encoder."""
 _JUDGED_BY = ("evaluate", "groups")
@@ -93,22 +93,28 @@ def _placed(name: str, config: Config) -> Config:
         place = {"root": f"{tables.root.rstrip('/')}/ledger/{name}"}
     # plain ALS where no model is left
     blended = tuple(model for model in config.blend.models if model not in _not_measured(config)) or (BASELINE,)
-    return config.model_copy(
-        update={
-            "tables": tables.model_copy(update=place),
-            "blend": config.blend.model_copy(update={"models": blended}),
-        }
-    )
+    changed = {
+        "tables": tables.model_copy(update=place),
+        "blend": config.blend.model_copy(update={"models": blended}),
+    }
+    if _reads_written_text(config):
+        changed["als"] = config.als.model_copy(update={"use_text": False, "use_pseudo_events": False})
+    return config.model_copy(update=changed)
+
+
+def _reads_written_text(config: Config) -> bool:
+    """Return whether models read what a language model wrote, or vectors of an encoder that is taught."""
+    return config.describe.enabled or config.models.embeddings == "tuned"
 
 
 def _not_measured(config: Config) -> tuple[str, ...]:
     """Return the models that would need a language model's texts, or an encoder taught anew for each variant."""
-    return ("bert", "text_bert") if config.describe.enabled or config.models.embeddings == "tuned" else ("text_bert",)
+    return ("bert", "semantic", "text_bert") if _reads_written_text(config) else ("text_bert",)
 
 
 def _measured(config: Config) -> tuple[str, ...]:
     """Return the stages of a variant."""
-    left_out = _LEFT_OUT if "bert" in config.blend.models else (*_LEFT_OUT, *_SEQUENCE)
+    left_out = (*_LEFT_OUT, *_OF_TEXT) if _reads_written_text(config) else _LEFT_OUT
     return tuple(stage.name for stage in STAGES if stage.name not in left_out)
 
 
