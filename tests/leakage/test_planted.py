@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lt_spark import stages as s
+from lt_spark.als_stage import als
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.errors import LeakageError
@@ -125,9 +126,9 @@ def test_right_ones_pass(of_fold: CONTEXTS, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(s.Context, "write_rows", lambda *_: None)
     c = of_fold("valid")
     c.storage.tables[t.ITEM_NEIGHBOURS] = c.read(t.ITEM_SEGMENTS)
-    for stage in (s.als_plain, s.als, s.tune_als, s.neighbours):
+    for stage in (s.als_plain, s.tune_als, s.neighbours):
         stage(c)
-    assert fitted == ["als_candidates", "als_candidates", "tune_als", "item_neighbours", "neighbours_candidates"]
+    assert fitted == ["als_candidates", "tune_als", "item_neighbours", "neighbours_candidates"]
 
 
 def test_an_event_in_the_examples(of_fold: CONTEXTS) -> None:
@@ -197,7 +198,7 @@ def test_an_event_in_the_factors_of_als(of_fold: CONTEXTS) -> None:
     )
     c.write(t.INTERACTIONS_REBALANCED, c.read(t.INTERACTIONS_REBALANCED).unionByName(event))
     with pytest.raises(LeakageError, match=r"fold 'valid' reached the ratings of a model.*found 1 pairs"):
-        s.als(c)
+        als(c)
 
 
 def test_an_event_in_the_neighbours(of_fold: CONTEXTS, monkeypatch: pytest.MonkeyPatch) -> None:
