@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lt_spark.kernels.quantile_groups import joined_groups, quantile_groups
@@ -32,6 +32,7 @@ def test_one_user_and_one_value_are_one_group():
     assert quantile_groups(np.array([]), DECILES).tolist() == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=200), st.sampled_from([(5, 9), tuple(DECILES), (2, 4, 6, 8)]))
 def test_equals_numpys_inverted_cdf(values, tenths):
     """A value is above a cut where numpy's quantile of that share is smaller."""
@@ -60,6 +61,7 @@ def test_small_groups_are_joined_with_their_neighbours(groups, counts, least, ex
     assert joined_groups(np.array(groups), np.array(counts), least).tolist() == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(1, 50))
 def test_no_group_is_too_small_unless_all_are(counts, least):
     groups = quantile_groups(np.array(counts), DECILES)
