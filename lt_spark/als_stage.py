@@ -81,7 +81,9 @@ def _with_text(c: Context, fitted: _Fitted, folder: str) -> DataFrame:
     """Return (item_idx, vector): item factors, with those that text speaks for where valid says that they help."""
     section = c.config.als
     rows = _described(c, fitted) if section.use_text else None
-    sums = [] if rows is None else text.normal_equations(rows).collect()  # at most 16 rows of (d + 1)^2 numbers
+    n_tasks = _sum_tasks(c, fitted) if section.use_text else 0
+    # at most core.max_driver_bytes
+    sums = text.normal_equations(rows, n_tasks).collect() if rows is not None and n_tasks else []
     factor_map = text.fit_map([tuple(row) for row in sums], section.text_ridge)
     if rows is None or factor_map is None:
         if c.fold == "valid":
@@ -91,6 +93,21 @@ def _with_text(c: Context, fitted: _Fitted, folder: str) -> DataFrame:
     factors = c.spark.read.parquet(folder)
     point = _choose(c, fitted, factors) if c.fold == "valid" else _chosen(c)
     return text.blended_factors(factors, point)
+
+
+def _sum_tasks(c: Context, fitted: _Fitted) -> int:
+    """Return how many partial sums the driver has room for; 0 where there are no vectors, or too long ones."""
+    vector, factors = item_vectors(c).first(), fitted.items.first()
+    if vector is None or factors is None:
+        return 0
+    size, limit = len(vector["vector"]), c.config.core.max_driver_bytes
+    n_tasks = text.sum_tasks(size, len(factors["vector"]), limit)
+    if not n_tasks:
+        c.notes.append(
+            f"als ({c.fold}): text is left out: the sums of vectors of {size:,} numbers are above "
+            f"core.max_driver_bytes ({limit:,})"
+        )
+    return n_tasks
 
 
 def _described(c: Context, fitted: _Fitted) -> DataFrame:

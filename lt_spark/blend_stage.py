@@ -52,11 +52,12 @@ def rules(c: Context) -> None:
     ).persist()
     try:
         c.write(t.REJECTED_RULES, cleaning.rejected_rules(checked))
-        reasons = c.read(t.REJECTED_RULES).groupBy("reason").count()
-        refused = {row["reason"]: row["count"] for row in reasons.orderBy("reason").limit(20).collect()}
-        broken = [reason for reason in refused if reason.startswith(UNREADABLE)]
-        if broken:
-            raise SourceError(f"source.rules: {broken[0]}")
+        rejected = c.read(t.REJECTED_RULES)
+        broken = rejected.where(F.startswith("reason", F.lit(UNREADABLE))).first()
+        if broken is not None:
+            raise SourceError(f"source.rules: {broken['reason']}")
+        most_first = rejected.groupBy("reason").count().orderBy(F.desc("count"), "reason")
+        refused = {row["reason"]: row["count"] for row in most_first.limit(20).collect()}
         c.write(t.BUSINESS_RULES, cleaning.business_rules(checked))
     finally:
         checked.unpersist()

@@ -1,5 +1,7 @@
 """What the stage content does with tables; models/content.py says how items are alike."""
 
+from functools import reduce
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -30,11 +32,14 @@ def content(c: Context) -> None:
             )
             found.append((alike.SEMANTIC, near))
         if alike.LEXICAL in kinds:
-            weights = alike.term_weights(item_texts(c), c.config.content)
-            near = alike.lexical_neighbours(weights, sources, c.recommendable, n_wanted, scratch=words, n_items=n_items)
+            weights = _weights(c, f"{words}/counts", f"{words}/weights")
+            near = alike.lexical_neighbours(
+                weights, sources, c.recommendable, n_wanted, scratch=f"{words}/postings", n_items=n_items
+            )
             found.append((alike.LEXICAL, near))
         rows = [near.withColumns({"fold": F.lit(c.fold), "kind": F.lit(kind)}) for kind, near in found]
-        c.write(t.CONTENT_NEIGHBOURS, _union(rows).select(*t.CONTENT_NEIGHBOURS.column_names))
+        both = reduce(DataFrame.unionByName, rows)
+        c.write(t.CONTENT_NEIGHBOURS, both.select(*t.CONTENT_NEIGHBOURS.column_names))
     for kind in kinds:
         with c.scratch(kind) as edges:
             rows_of_kind = alike.content_candidates(
@@ -72,8 +77,9 @@ def item_texts(c: Context) -> DataFrame:
     return with_keywords(texts, c.storage.read_or_empty(t.ITEM_ENRICHMENTS))
 
 
-def _union(rows: list[DataFrame]) -> DataFrame:
-    first, *others = rows
-    for more in others:
-        first = first.unionByName(more)
-    return first
+def _weights(c: Context, counts_folder: str, weights_folder: str) -> DataFrame:
+    """Return the weights of the items' words, as read from files: both steps are used more than once."""
+    alike.word_counts(item_texts(c), c.config.content).write.mode("overwrite").parquet(counts_folder)
+    weights = alike.term_weights(c.spark.read.parquet(counts_folder), c.config.content)
+    weights.write.mode("overwrite").parquet(weights_folder)
+    return c.spark.read.parquet(weights_folder)

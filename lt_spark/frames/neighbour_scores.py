@@ -9,11 +9,13 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from lt_spark.frames.known import histories
 from lt_spark.frames.shards import Keeper, all_shards, read_shard, write_shards
 from lt_spark.frames.spread import spread
 from lt_spark.kernels.edges import Edges, Parts, best_first, edges_of, weighted_sum
 
 N_REASONS = 3
+EDGES_PER_SHARD = 30_000_000
 _SCHEMA = "user_idx int, item_idx int, score double, rank int, because array<struct<item_idx:int,share:double>>"
 _EDGES = pa.schema([("item_idx", pa.int32()), ("neighbour_idx", pa.int32()), ("similarity", pa.float32())])
 
@@ -51,6 +53,36 @@ def neighbour_scores(
         return parts
     by_score = Window.partitionBy("user_idx").orderBy(F.desc("score"), "item_idx")
     return parts.withColumn("rank", F.row_number().over(by_score)).where(F.col("rank") <= n)
+
+
+def history_candidates(
+    known_interactions: DataFrame,
+    edges: DataFrame,
+    users: DataFrame,
+    seen: DataFrame,
+    *,
+    max_history: int,
+    decay: float,
+    n: int,
+    n_edges: int,
+    scratch: str,
+) -> DataFrame:
+    """Return each user's best items by neighbours of the newest events, as :func:`neighbour_scores` gives them.
+
+    Args:
+        known_interactions: events of the fold.
+        edges: (item_idx, neighbour_idx, similarity), of neighbours that may be recommended.
+        users: (user_idx) who get candidates.
+        seen: (user_idx, seen) items to leave out.
+        max_history: newest events of a user that speak.
+        decay: in (0, 1].
+        n: items a user.
+        n_edges: about how many edges there are at most, for the number of shards.
+        scratch: folder for the edges, read by every executor.
+    """
+    own = histories(known_interactions.join(users, "user_idx", "left_semi"), max_history)
+    n_shards = max(1, -(-n_edges // EDGES_PER_SHARD))
+    return neighbour_scores(own.join(seen, "user_idx", "left"), edges, n, decay, scratch=scratch, n_shards=n_shards)
 
 
 def score_batch(batch: pa.RecordBatch, folder: str, n: int, decay: float) -> Iterator[pa.RecordBatch]:

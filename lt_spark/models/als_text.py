@@ -21,7 +21,9 @@ from lt_spark.models.als import AlsSettings
 
 Floats = npt.NDArray[np.float64]
 _SUM_TASKS = 16
-"""Tasks that sum the normal equations, so that so many partial sums at most reach the driver."""
+"""Tasks that sum matrices, so that so many partial sums at most reach the driver."""
+_MAX_SCORES = 2**23
+"""Scores of one kind held at once: 32 MiB of float32, however many users a batch has."""
 _BIAS = 0.3
 """A constant beside the unit vector: the mean factor, held down like the rest."""
 _SUMS = "xtx array<double>, xty array<double>, n double, learnt_length double"
@@ -71,15 +73,27 @@ class FactorMap:
     stretch: float
 
 
-def normal_equations(rows: DataFrame) -> DataFrame:
-    """Sum X'WX, X'WY, W and W |y| over the items, W an item's known events, in at most 16 partial sums.
+def sum_tasks(size: int, rank: int, max_bytes: int) -> int:
+    """Return how many partial sums of X'WX and X'WY the driver has room for, at most 16; 0: not even one.
+
+    Args:
+        size: length of the text vectors.
+        rank: number of factors.
+        max_bytes: what may reach the driver.
+    """
+    return min(_SUM_TASKS, max_bytes // (8 * (size + 1) * (size + 1 + rank)))
+
+
+def normal_equations(rows: DataFrame, n_tasks: int = _SUM_TASKS) -> DataFrame:
+    """Sum X'WX, X'WY, W and W |y| over the items, W an item's known events, in partial sums.
 
     Args:
         rows: (n_known, text array<float> of length d, learnt array<float> of length rank); those without either are
             left out.
+        n_tasks: partial sums, as :func:`sum_tasks` gives their number.
 
     Returns:
-        (xtx of (d + 1)^2, xty of (d + 1) rank, n, learnt_length): at most 16 rows, whatever the catalogue.
+        (xtx of (d + 1)^2, xty of (d + 1) rank, n, learnt_length): at most ``n_tasks`` rows, whatever the catalogue.
     """
 
     def add(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -102,7 +116,7 @@ def normal_equations(rows: DataFrame) -> DataFrame:
             yield pa.RecordBatch.from_arrays(arrays, ["xtx", "xty", "n", "learnt_length"])
 
     filled = rows.where(F.exists("text", lambda x: x != 0) & F.col("learnt").isNotNull() & (F.col("n_known") > 0))
-    asked = filled.select(F.col("n_known").cast("double"), "text", "learnt").repartition(_SUM_TASKS)
+    asked = filled.select(F.col("n_known").cast("double"), "text", "learnt").repartition(n_tasks)
     return asked.mapInArrow(add, _SUMS)
 
 
@@ -297,16 +311,19 @@ def _gains(batch: pa.RecordBatch, folder: str, tried: Sequence[TextPoint], k: in
     gains = np.zeros((batch.num_rows, len(tried)))
     if batch.num_rows and len(items.numbers):
         queries = np.array(batch.column(1).to_pylist(), np.float32)
-        learnt, mapped = queries @ items.learnt.T, queries @ items.mapped.T
         targets = batch.column(3).to_numpy()
+        rows_at_once = max(1, _MAX_SCORES // len(items.numbers))
         for row in range(batch.num_rows):
+            if row % rows_at_once == 0:
+                some = queries[row : row + rows_at_once]
+                learnt, mapped = some @ items.learnt.T, some @ items.mapped.T
             allowed = items.is_recommendable & ~np.isin(items.numbers, batch.column(2)[row].as_py() or [])
             at = int(np.searchsorted(items.numbers, targets[row]))
             if at == len(items.numbers) or items.numbers[at] != targets[row] or not allowed[at]:
                 continue
             for place, point in enumerate(tried):
                 own, said, is_there = items.shares(point)
-                scores = own * learnt[row] + said * mapped[row]
+                scores = own * learnt[row % rows_at_once] + said * mapped[row % rows_at_once]
                 if not is_there[at]:
                     continue
                 rank = int(np.count_nonzero((scores >= scores[at]) & allowed & is_there))

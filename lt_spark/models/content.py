@@ -15,8 +15,7 @@ from pyspark.sql import functions as F
 from lt_spark.core.config import Config
 from lt_spark.core.config_models import ContentConfig
 from lt_spark.frames.as_candidates import as_candidates
-from lt_spark.frames.known import histories
-from lt_spark.frames.neighbour_scores import neighbour_scores
+from lt_spark.frames.neighbour_scores import EDGES_PER_SHARD, history_candidates
 from lt_spark.frames.shards import Keeper, all_shards, read_shard, write_shards
 from lt_spark.frames.spread import spread
 from lt_spark.frames.top_k import top_k
@@ -26,7 +25,6 @@ from lt_spark.kernels.words import stem, words
 
 SEMANTIC, LEXICAL = "semantic", "lexical"
 MODEL_NAMES = (SEMANTIC, LEXICAL)
-_EDGES_PER_SHARD = 30_000_000
 _PAIRS = "item_idx int, neighbour_idx int, similarity double, rank int"
 _POSTINGS = pa.schema([("term", pa.int64()), ("neighbour_idx", pa.int32()), ("weight", pa.float32())])
 _CHARS_PER_WORD = 12
@@ -46,20 +44,17 @@ def documents(items: DataFrame) -> DataFrame:
     return items.select("item_idx", F.concat_ws(" . ", "title", values).alias("text"))
 
 
-def term_weights(texts: DataFrame, config: ContentConfig) -> DataFrame:
-    """Return the TF-IDF weights of each item's words, of unit length (Salton and Buckley 1988).
+def word_counts(texts: DataFrame, config: ContentConfig) -> DataFrame:
+    """Return how often each item has each of its words. Write it before it is used twice: each use cuts the texts anew.
 
-    w(t, i) = (1 + ln tf) (1 + ln((1 + n) / (1 + df))), n the items with words, df those with t. Words of one item
-    alone, and of more than ``max_document_share`` of the items (or ``max_document_items``), are left out, so that the
-    cost of neighbours is linear in the items. Words are cut by Unicode's rules; where a script has no blanks they are
-    pairs of characters.
+    Words are cut by Unicode's rules; where a script has no blanks they are pairs of characters.
 
     Args:
         texts: (item_idx, text).
         config: section ``content``.
 
     Returns:
-        (item_idx int, term bigint, weight float): a row an item and word; the word as a hash.
+        (item_idx int, term bigint, n int): a row an item and word; the word as a hash.
     """
     max_words = config.max_words
 
@@ -68,16 +63,29 @@ def term_weights(texts: DataFrame, config: ContentConfig) -> DataFrame:
             yield _counted(batch, max_words)
 
     filled = texts.where(F.trim("text") != "").select("item_idx", "text")
-    counted = (
-        spread(filled, "item_idx")
-        .mapInArrow(count, "item_idx int, term string, n int")
-        .select("item_idx", F.xxhash64("term").alias("term"), "n")
-    )
-    n_items = counted.agg(F.countDistinct("item_idx").alias("n_items"))
+    counted = spread(filled, "item_idx").mapInArrow(count, "item_idx int, term string, n int")
+    return counted.select("item_idx", F.xxhash64("term").alias("term"), "n")
+
+
+def term_weights(counts: DataFrame, config: ContentConfig) -> DataFrame:
+    """Return the TF-IDF weights of each item's words, of unit length (Salton and Buckley 1988).
+
+    w(t, i) = (1 + ln tf) (1 + ln((1 + n) / (1 + df))), n the items with words, df those with t. Words of one item
+    alone, and of more than ``max_document_share`` of the items (or ``max_document_items``), are left out, so that the
+    cost of neighbours is linear in the items.
+
+    Args:
+        counts: (item_idx, term, n), as :func:`word_counts` gives them.
+        config: section ``content``.
+
+    Returns:
+        (item_idx int, term bigint, weight float): a row an item and word.
+    """
+    n_items = counts.agg(F.countDistinct("item_idx").alias("n_items"))
     most = F.least(F.lit(config.max_document_share) * F.col("n_items"), F.lit(config.max_document_items))
     idf = F.lit(1.0) + F.log((F.col("n_items") + 1) / (F.col("df") + 1))
     terms = (
-        counted.groupBy("term")
+        counts.groupBy("term")
         .agg(F.count(F.lit(1)).alias("df"))
         .crossJoin(F.broadcast(n_items))
         .where((F.col("df") >= 2) & (F.col("df") <= F.greatest(most, F.lit(2))))
@@ -86,7 +94,7 @@ def term_weights(texts: DataFrame, config: ContentConfig) -> DataFrame:
     weight = (F.lit(1.0) + F.log(F.col("n"))) * F.col("idf")
     length = F.sqrt(F.sum(F.col("raw") * F.col("raw")).over(Window.partitionBy("item_idx")))
     return (
-        counted.join(terms, "term")
+        counts.join(terms, "term")
         .withColumn("raw", weight)
         .select("item_idx", "term", (F.col("raw") / length).cast("float").alias("weight"))
     )
@@ -97,7 +105,7 @@ def lexical_neighbours(
 ) -> DataFrame:
     """Return each item's nearest items by the cosine of their TF-IDF weights.
 
-    The words' lists of items are written as files and read once a Python worker, as in :func:`neighbour_scores`.
+    The words' lists of items are written as files and read once a Python worker, as the edges of neighbours are.
 
     Args:
         weights: (item_idx, term, weight), as :func:`term_weights` gives them.
@@ -110,7 +118,7 @@ def lexical_neighbours(
     Returns:
         (item_idx, neighbour_idx, similarity in (0, 1], rank from 1): ties by neighbour_idx.
     """
-    n_shards = max(1, -(-n_items * n // _EDGES_PER_SHARD))
+    n_shards = max(1, -(-n_items * n // EDGES_PER_SHARD))
     postings = weights.join(recommendable, "item_idx", "left_semi")
     postings = postings.select("term", F.col("item_idx").alias("neighbour_idx"), "weight")
     write_shards(postings, "neighbour_idx", n_shards, scratch)
@@ -186,14 +194,16 @@ def content_candidates(
     section = config.content
     if model_name == SEMANTIC:
         neighbours = neighbours.withColumn("similarity", F.pow("similarity", F.lit(section.semantic_power)))
-    own = histories(known_interactions.join(users, "user_idx", "left_semi"), section.max_history)
-    scored = neighbour_scores(
-        own.join(seen, "user_idx", "left"),
+    scored = history_candidates(
+        known_interactions,
         neighbours,
-        config.candidates.n,
-        section.decay,
+        users,
+        seen,
+        max_history=section.max_history,
+        decay=section.decay,
+        n=config.candidates.n,
+        n_edges=n_items * section.n_neighbours,
         scratch=scratch,
-        n_shards=max(1, -(-n_items * section.n_neighbours // _EDGES_PER_SHARD)),
     )
     return as_candidates(scored, model_name, fold)
 

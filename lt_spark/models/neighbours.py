@@ -10,12 +10,11 @@ from pyspark.sql import functions as F
 from lt_spark.core.config import Config, NeighboursConfig
 from lt_spark.frames.as_candidates import as_candidates
 from lt_spark.frames.known import histories
-from lt_spark.frames.neighbour_scores import neighbour_scores
+from lt_spark.frames.neighbour_scores import history_candidates
 from lt_spark.frames.spread import spread
 from lt_spark.kernels.pairs import UNIT, pair_sums
 
 MODEL_NAME = "neighbours"
-_EDGES_PER_SHARD = 30_000_000
 _PAIR_COLUMNS = ["item_idx", "neighbour_idx", "weight", "n_pairs"]
 
 
@@ -100,17 +99,18 @@ def neighbours_candidates(
         scratch: folder for the edges, read by every executor.
     """
     section = config.neighbours
-    own = histories(known_interactions.join(users, "user_idx", "left_semi"), section.max_history)
     edges = neighbours.join(
         recommendable.select(F.col("item_idx").alias("neighbour_idx")), "neighbour_idx", "left_semi"
     )
-    n_shards = max(1, -(-n_items * section.n_neighbours // _EDGES_PER_SHARD))
-    scored = neighbour_scores(
-        own.join(seen, "user_idx", "left"),
+    scored = history_candidates(
+        known_interactions,
         edges,
-        config.candidates.n,
-        section.decay,
+        users,
+        seen,
+        max_history=section.max_history,
+        decay=section.decay,
+        n=config.candidates.n,
+        n_edges=n_items * section.n_neighbours,
         scratch=scratch,
-        n_shards=n_shards,
     )
     return as_candidates(scored, MODEL_NAME, fold)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from lt_spark.core.config import AlsConfig
@@ -81,7 +82,9 @@ def test_support_decides_between_learnt_and_mapped(spark: Any) -> None:
     assert rare[101] == pytest.approx(0.5 * said, abs=1e-5)
 
 
-def test_gains_of_all_points_are_those_of_their_lists(spark: Any, tmp_path: Path) -> None:
+def test_gains_of_all_points_are_those_of_their_lists(
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows, found, _ = fitted(spark, 1.0)
     factors = text.mapped_factors(rows, found).cache()
     draw = np.random.default_rng(5)
@@ -112,6 +115,12 @@ def test_gains_of_all_points_are_those_of_their_lists(spark: Any, tmp_path: Path
         (is_tail, [round(float(gain), 9) for gain in gains]) for is_tail, gains in expected
     )
     assert any(gains[0] != gains[1] for _, gains in expected)
+    # a user at a time, as where the items are many
+    monkeypatch.setattr(text, "_MAX_SCORES", 1)
+    columns = [pa.array(list(column)) for column in zip(*asked, strict=True)]
+    batch = pa.RecordBatch.from_arrays(columns, ["user_idx", "vector", "seen", "target_idx", "is_tail"])
+    one_by_one = text._gains(batch, str(tmp_path / "f"), tried, k).to_pylist()
+    assert [row["gains"] for row in one_by_one] == [pytest.approx(gains) for _, gains in expected]
 
 
 def test_fold_in_is_the_last_half_step_of_als(spark: Any) -> None:
@@ -131,3 +140,10 @@ def test_fold_in_is_the_last_half_step_of_als(spark: Any) -> None:
 def test_no_text_is_the_last_point() -> None:
     tried = text.points(AlsConfig(text_supports=(1.0, 5.0), text_scales=(1.0,)))
     assert tried == [TextPoint(1.0, 1.0), TextPoint(5.0, 1.0), text.NO_TEXT]
+
+
+def test_partial_sums_fit_the_driver() -> None:
+    one = 8 * (384 + 1) * (384 + 1 + 64)
+    assert text.sum_tasks(384, 64, 256_000_000) == 16
+    assert text.sum_tasks(384, 64, 3 * one + 1) == 3
+    assert text.sum_tasks(384, 64, one - 1) == 0

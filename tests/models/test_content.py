@@ -40,7 +40,8 @@ def similarities(rows: Any) -> dict[tuple[int, int], float]:
 
 
 def lexical(spark: Any, texts: Any, folder: Path, allowed: Any = None, n: int = 10, **settings: Any) -> Any:
-    weights = content.term_weights(texts, ContentConfig(max_document_share=1.0, **settings))
+    config = ContentConfig(max_document_share=1.0, **settings)
+    weights = content.term_weights(content.word_counts(texts, config), config)
     everything = items_of(spark, *range(7))
     allowed = everything if allowed is None else allowed
     return content.lexical_neighbours(weights, everything, allowed, n, scratch=str(folder), n_items=7)
@@ -58,7 +59,8 @@ def test_lexical_similarity_is_the_cosine_of_tf_idf(spark: Any, texts: Any, tmp_
 
 
 def test_common_words_and_words_of_one_item_say_nothing(spark: Any, texts: Any, tmp_path: Path) -> None:
-    weights = content.term_weights(texts, ContentConfig(max_document_share=0.5))
+    config = ContentConfig(max_document_share=0.5)
+    weights = content.term_weights(content.word_counts(texts, config), config)
     of_item = {row["item_idx"]: 0 for row in weights.collect()}
     for row in weights.collect():
         of_item[row["item_idx"]] += 1
@@ -75,7 +77,7 @@ def test_shards_give_the_same_neighbours(
     spark: Any, texts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = lexical(spark, texts, tmp_path / "a", n=1).collect()
-    monkeypatch.setattr(content, "_EDGES_PER_SHARD", 2)
+    monkeypatch.setattr(content, "EDGES_PER_SHARD", 2)
     in_shards = lexical(spark, texts, tmp_path / "b", n=1).collect()
     assert sorted(whole) == sorted(row for row in in_shards)
     assert len(whole) == 5
