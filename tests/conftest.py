@@ -7,6 +7,39 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("LT_SPARK_MASTER", "local[2]")
+_TOGETHER = {
+    **dict.fromkeys(("tests/test_pipeline.py", "tests/test_bert.py", "tests/test_kill.py"), "shop"),
+    **dict.fromkeys(
+        ("tests/test_describe.py", "tests/test_kill_describe.py", "tests/test_enrich_faults.py"), "described"
+    ),
+}
+"""Files whose tests one process runs, for what they share takes minutes to make."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each process a file, or files that share something, in the order of ``pytest_collection_modifyitems``."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return _TOGETHER.get(file, file)
+
+    config.option.loadscopereorder = False
+    return Together(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what takes longest first, so that all processes end together: tests of the whole lie above those of parts."""
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        file = item.nodeid.split("::")[0]
+        return file not in _TOGETHER, file.count("/")
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +64,7 @@ def shop(spark: Any, tmp_path_factory: Any) -> tuple[Any, Any, Any, Any]:
     folder = tmp_path_factory.mktemp("shop")
     settings = write_shop(folder)
     settings["source"]["users"] = write_users(folder)
+    settings["evaluate"]["min_group_users"] = 8  # of the 80 users fewer than 40 are measured
     config = Config.model_validate(settings)
     summary = run(spark, config)
     return spark, config, Storage(spark, config), summary

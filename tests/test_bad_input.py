@@ -84,6 +84,7 @@ def test_what_cannot_be_used_is_refused_with_its_place(spark: Any, tmp_path: Pat
     assert rows[2]["column"] == "timestamp"
 
 
+@pytest.mark.slow
 def test_too_many_refused_rows_stop_the_run_and_leave_the_tables(spark: Any, tmp_path: Path) -> None:
     config = shop(tmp_path, [*events("a", "b"), *[["u", "a", "soon"]] * 3], [["a", "T", "k"]])
     with pytest.raises(DataError, match="time is unreadable"):
@@ -115,6 +116,7 @@ def test_an_empty_file_is_named(spark: Any, tmp_path: Path) -> None:
         cleaned(spark, config)
 
 
+@pytest.mark.slow
 def test_a_catalogue_of_other_ids_is_refused_by_name(spark: Any, tmp_path: Path) -> None:
     config = shop(tmp_path, events("1", "2", "3"), [["x", "T", "k"]])
     with pytest.raises(DataError, match="item_id"):

@@ -129,6 +129,7 @@ def test_a_whole_run_measures_the_model_and_does_nothing_twice(with_bert: Any) -
     assert storage.read(t.METRICS, "test").where("model_name = 'bert' and metric = 'ndcg'").count() > 0
 
 
+@pytest.mark.slow
 def test_old_exports_go_and_what_is_not_ours_stays(with_bert: Any) -> None:
     spark, config, storage, *_ = with_bert
     root = Folder(storage.exports())
@@ -142,6 +143,7 @@ def test_old_exports_go_and_what_is_not_ours_stays(with_bert: Any) -> None:
     shutil.rmtree(root.uri)
 
 
+@pytest.mark.slow
 def test_warm_start_goes_on_with_what_is_new(with_bert: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     spark, config, storage, *_ = with_bert
     config = config.model_copy(update={"bert": config.bert.model_copy(update={"warm_start": True, "warm_epochs": 1})})
@@ -168,6 +170,7 @@ def test_warm_start_goes_on_with_what_is_new(with_bert: Any, monkeypatch: pytest
     assert storage.read(t.CANDIDATES["bert"], "live").count() == before
 
 
+@pytest.mark.slow
 def test_a_chosen_network_that_is_gone_is_told(with_bert: Any, tmp_path: Path) -> None:
     spark, config, *_ = with_bert
     gone = moved(config, tmp_path / "shop")

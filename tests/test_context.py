@@ -269,7 +269,7 @@ def test_nothing_is_asked_twice_and_who_is_gone_is_gone(shop: Shop) -> None:
     assert c.is_complete
 
 
-@pytest.mark.parametrize("fold", ["valid", "test", "live"])
+@pytest.mark.parametrize("fold", ["valid", *(pytest.param(fold, marks=pytest.mark.slow) for fold in ("test", "live"))])
 def test_off_is_the_known_log(shop: Shop, fold: str) -> None:
     if fold == "valid":
         shop.storage.merge_new(  # what a killed run left

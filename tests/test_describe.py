@@ -187,6 +187,7 @@ def test_what_the_engine_failed_on_is_asked_again(shop: Shop) -> None:
     assert {row["status"] for row in shop.titled_rows()} == {"accepted"}
 
 
+@pytest.mark.slow
 def test_an_engine_that_always_fails_stops_the_stage(shop: Shop) -> None:
     shop.forget()
     shop.server.answer = lambda text: None
@@ -221,6 +222,7 @@ def test_items_with_the_same_text_are_asked_once_and_untitled_ones_not(shop: Sho
     assert "describe: 2 items have no title that can be read: nothing is written of them" in summary.notes
 
 
+@pytest.mark.slow
 def test_misspelt_fields_are_named(shop: Shop) -> None:
     shutil.rmtree(shop.folder / "tables" / "silver" / "prompt_examples")
     shop.change("describe", keyword_fields=["knd"])

@@ -48,6 +48,7 @@ def check_alone(rows: list[dict[str, Any]], executors: int) -> None:
 
 
 @pytest.mark.spark
+@pytest.mark.slow
 def test_no_two_tasks_share_a_gpu_though_the_session_would_let_them(tmp_path: Path) -> None:
     told = seen(tmp_path, 1, "0.5", "1.0")["1.0"]
     check_alone(told["rows"], 1)
@@ -101,6 +102,7 @@ print(sorted({"torch", "transformers", "openai"} & set(sys.modules)))
 
 
 @pytest.mark.spark
+@pytest.mark.slow
 def test_a_plan_imports_no_library_of_models(tmp_path: Path) -> None:
     settings = write_enrich_shop(tmp_path, "http://127.0.0.1:9/v1")
     settings["language_model"] = {"engine": "transformers", "model": write_tiny_model(tmp_path / "Tiny")}

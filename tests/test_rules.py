@@ -71,6 +71,7 @@ def test_a_cap_on_what_no_item_has_is_refused() -> None:
 
 
 @pytest.mark.spark
+@pytest.mark.slow
 class TestLive:
     @pytest.fixture(scope="class")
     def before(self, spark: Any, tmp_path_factory: Any) -> Live:

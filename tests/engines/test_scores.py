@@ -85,7 +85,14 @@ def test_each_row_is_what_the_plain_rule_gives_it(make: Callable[..., Transforme
 
 
 @pytest.mark.parametrize(
-    "options", [{"draft": False}, {"max_batch": 1}, {"reuse_prefix": False}, {"sort": False, "max_batch": 5}]
+    "options",
+    [
+        {"sort": False, "max_batch": 5},
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in ({"draft": False}, {"max_batch": 1}, {"reuse_prefix": False})
+        ),
+    ],
 )
 def test_answers_do_not_depend_on_guesses_batches_or_reuse(
     make: Callable[..., TransformersEngine], options: dict[str, Any]

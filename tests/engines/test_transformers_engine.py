@@ -65,12 +65,12 @@ def test_a_row_gets_what_the_library_gives_it_alone(make: Callable[..., Transfor
 @pytest.mark.parametrize(
     "options",
     [
-        {"max_batch": 1},
-        {"max_batch": 4},
-        {"sort": False},
-        {"reuse_prefix": False},
         {"reuse_prefix": False, "max_batch": 5},
         {"batch_tokens": 256},
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in ({"max_batch": 1}, {"max_batch": 4}, {"sort": False}, {"reuse_prefix": False})
+        ),
     ],
 )
 def test_answers_do_not_depend_on_batches_order_or_reuse(

@@ -9,8 +9,8 @@ import pytest
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lt_spark import als_stage
 from lt_spark import stages as s
-from lt_spark.als_stage import als
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.errors import LeakageError
@@ -130,6 +130,16 @@ def test_right_ones_pass(of_fold: CONTEXTS, monkeypatch: pytest.MonkeyPatch) -> 
         stage(c)
     assert fitted == ["als_candidates", "tune_als", "item_neighbours", "neighbours_candidates"]
 
+    class Fitted(Exception):
+        """What als stops with where it would fit."""
+
+    def fit(*_: Any) -> None:
+        raise Fitted
+
+    monkeypatch.setattr(als_stage, "_fit", fit)
+    with pytest.raises(Fitted):
+        als_stage.als(c)
+
 
 def test_an_event_in_the_examples(of_fold: CONTEXTS) -> None:
     """With a held-out event counted, item 3 would stand before item 2; an event that moves no item tells nothing."""
@@ -198,7 +208,7 @@ def test_an_event_in_the_factors_of_als(of_fold: CONTEXTS) -> None:
     )
     c.write(t.INTERACTIONS_REBALANCED, c.read(t.INTERACTIONS_REBALANCED).unionByName(event))
     with pytest.raises(LeakageError, match=r"fold 'valid' reached the ratings of a model.*found 1 pairs"):
-        als(c)
+        als_stage.als(c)
 
 
 def test_an_event_in_the_neighbours(of_fold: CONTEXTS, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ def rows(spark: SparkSession, path: Path, max_bytes: int, **settings: Any) -> li
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("end", ["\r\n", *(pytest.param(end, marks=pytest.mark.slow) for end in ("\n", "\r"))])
 def test_parts_give_what_the_whole_gives(small_splits: SparkSession, tmp_path: Path, end: str) -> None:
     folder = tmp_path / "a [b] {c} %20é"
     folder.mkdir()

@@ -76,7 +76,7 @@ def test_the_adversarial_gradient_is_that_of_the_moved_rows() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"logit_adjustment": 0.5}, {"contrastive": 0.1}, {"adversarial": 0.1}])
-@pytest.mark.parametrize("n_items", [50_000, 5])
+@pytest.mark.parametrize("n_items", [50_000, pytest.param(5, marks=pytest.mark.slow)])
 def test_each_learns_repeats_itself_and_differs_from_the_plain_one(
     tmp_path: Path, changes: dict[str, float], n_items: int
 ) -> None:

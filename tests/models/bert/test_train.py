@@ -71,6 +71,7 @@ def test_a_step_holds_about_as_many_events_whatever_the_histories(n_rows: int, n
     assert training.windows_of_a_step(section(batch_size=7), manifest) == 7
 
 
+@pytest.mark.slow
 def test_sampled_softmax_learns_it_too(export: SmallExport) -> None:
     trained = train(export.task(max_full_softmax_items=5, n_negatives=8, epochs=20, patience=20, dropout=0.0))
     assert trained.best.ndcg > 0.9
@@ -139,6 +140,7 @@ def test_fewer_epochs_follow_the_same_schedule(export: SmallExport) -> None:
     assert losses(short) == losses(long)[:3]
 
 
+@pytest.mark.slow
 def test_weights_decide_what_is_learnt(export: SmallExport) -> None:
     histories = {user: [0, 1] if user % 2 else [0, 2] for user in range(60)}
     export.write_windows(histories, weights={1: 3.0, 2: 1.0})

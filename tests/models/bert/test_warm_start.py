@@ -42,6 +42,7 @@ def test_old_rows_stay_and_new_ones_begin_as_anew(tmp_path: Path) -> None:
     assert torch.equal(network.items.ids.weight[12:], before[12:])
 
 
+@pytest.mark.slow
 def test_old_users_lose_no_more_than_the_interval_and_new_items_are_learnt(tmp_path: Path) -> None:
     old, new, folder = grown(tmp_path)
     questions = read_questions(old.task().questions, 6)

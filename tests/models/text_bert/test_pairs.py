@@ -56,6 +56,7 @@ def test_a_history_holds_events_before_its_target_and_none_of_the_future(split: 
     assert repeated[0, 4] == ([2, 3], 1) and len(repeated) == len(rows) + 1
 
 
+@pytest.mark.slow
 def test_the_sample_is_the_same_however_the_rows_lie(split: Any, texts: Any) -> None:
     events = known(split, "live")
     few = section(max_pairs=3)
