@@ -134,6 +134,8 @@ def _exported(c: Context, *, judged: bool, changed_since: str = "") -> Iterator[
         version = storage.version(t.INTERACTIONS_AUGMENTED)
         with missing_version(t.INTERACTIONS_AUGMENTED.full_name, version):
             augmented = read_pinned(c.spark, storage, t.INTERACTIONS_AUGMENTED, version, c.fold)
+            if not section.use_pseudo_events:
+                augmented = augmented.where(~F.col("is_augmented"))
             rebalanced = c.read(t.INTERACTIONS_REBALANCED) if section.use_weights else None
             rows = windows(weighted_events(augmented, rebalanced), section.max_length, section.max_windows)
             if changed_since:

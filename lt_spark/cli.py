@@ -161,19 +161,23 @@ def ledger(
     overrides: SetOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
     as_json: JsonOption = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print one wide table in markdown.")] = False,
+    all_models: Annotated[bool, typer.Option("--all-models", help="Show all models, not als and blend alone.")] = False,
 ) -> None:
-    """Measure the log plain and rebalanced and the conf's own variants, and let the gate choose what produce uses."""
+    """Measure what weights, text and each model are worth, and let the gate choose what produce uses."""
     loaded = load_config(config, overrides or ())
     _need_interactions(loaded, config)
     spark = start(loaded)
-    from lt_spark import experiments
+    from lt_spark import cli_ledger, experiments
 
     with output.ProgressDisplay(new_run_id(), quiet=quiet, log_json=False) as listener:
         rows = experiments.run_ledger(spark, loaded.config, listener=listener)
     if as_json:
         output.print_json({"ledger": rows})
+    elif as_markdown:
+        typer.echo(cli_ledger.markdown(rows, all_models=all_models))
     elif not quiet:
-        output.print_ledger(rows)
+        cli_ledger.print_ledger(rows, all_models=all_models)
 
 
 @app.command()

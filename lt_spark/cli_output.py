@@ -196,7 +196,7 @@ def cell(value: Any) -> str:
     return text if len(text) <= _CELL_CHARS else text[: _CELL_CHARS - 1] + "…"
 
 
-def _interval(row: Mapping[str, Any] | None, name: str, sign: str = "") -> str:
+def interval(row: Mapping[str, Any] | None, name: str, sign: str = "") -> str:
     """Return ``.0693 [.0650, .0736]`` from a row of silver.metrics; ``-`` where it is not known."""
     if row is None or _finite(row.get(name)) is None:
         return "-"
@@ -214,8 +214,8 @@ def metrics_table(metrics: Sequence[Mapping[str, Any]]) -> Table:
     for segment, users in (("all", "all"), ("top20_tail", "tail")):
         for model in models:
             row = by_key.get((model, segment))
-            difference = "(the baseline)" if model == BASELINE else _interval(row, "difference", "+")
-            rows.append((users, model, _interval(row, "value"), difference))
+            difference = "(the baseline)" if model == BASELINE else interval(row, "difference", "+")
+            rows.append((users, model, interval(row, "value"), difference))
     heads = ("users", "model", "NDCG@10 [95 %]", "against plain ALS [95 %]")
     return grid(heads, rows, right=heads[2:])
 
@@ -239,7 +239,7 @@ def groups_table(groups: Sequence[Mapping[str, Any]]) -> Table:
                     cell(row["group"]),
                     f"{row['n_users']:,}",
                     cell(row["value"]),
-                    _interval(row, "difference", "+"),
+                    interval(row, "difference", "+"),
                     f"{row['share_gaining']:.0%}",
                     f"{row['share_losing']:.0%}",
                 )
@@ -249,52 +249,6 @@ def groups_table(groups: Sequence[Mapping[str, Any]]) -> Table:
     k = next((row["k"] for row in groups), 10)
     heads = ("users by", "group", "users", f"NDCG@{k}", "blend against plain ALS [95 %]", "gain", "lose")
     return grid(heads, lines, right=heads[2:])
-
-
-def ledger_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return NDCG over all users and over the tail, with the difference from plain ALS, by variant, model and fold.
-
-    Args:
-        rows: ``silver.ledger``.
-    """
-    ndcg = {
-        (row["variant"], row["model_name"], row["fold"], row["segment"]): row for row in rows if row["metric"] == "ndcg"
-    }
-    order = {name: place for place, name in enumerate(MODEL_ORDER)}
-    keys = sorted({key[:3] for key in ndcg}, key=lambda key: (key[0], order.get(key[1], len(order)), key[2] != "valid"))
-    lines = []
-    for variant, model, fold in keys:
-        cells: list[str] = []
-        for segment in ("all", "top20_tail"):
-            row = ndcg.get((variant, model, fold, segment))
-            cells.append("-" if row is None else _interval(row, "value"))
-            cells.append("" if model == BASELINE else _interval(row, "difference", "+"))
-        verdict = next(row["verdict"] for row in rows if (row["variant"], row["model_name"]) == (variant, model))
-        lines.append((variant, model, fold, *cells, verdict))
-    k = next((row["k"] for row in rows), 10)
-    heads = (
-        "variant",
-        "model",
-        "fold",
-        f"NDCG@{k}",
-        "against plain ALS [95 %]",
-        f"tail NDCG@{k}",
-        "tail against plain ALS [95 %]",
-        "verdict",
-    )
-    return grid(heads, lines, right=heads[3:7])
-
-
-def print_ledger(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the ledger for a person: the figures, then the reason of each verdict."""
-    out = stdout()
-    out.print(ledger_table(rows))
-    out.print("(valid decides; test is there to be believed; tail: users whose event is outside the top 20 % of items)")
-    out.print()
-    reasons = {(row["variant"], row["model_name"]): (row["verdict"], row["reason"]) for row in rows}
-    for (variant, model), (verdict, reason) in sorted(reasons.items()):
-        if model != BASELINE:
-            out.print(f"{variant} {model}: {verdict}: {reason}", soft_wrap=True)
 
 
 def stage_seconds(events: Sequence["StageEvent"]) -> Table:

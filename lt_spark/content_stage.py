@@ -13,25 +13,30 @@ from lt_spark.models.text_bert.pairs import with_keywords
 from lt_spark.stages import Context
 
 
+def kinds(config: Config) -> list[str]:
+    """Return those of its models that are in the blend."""
+    return [name for name in alike.MODEL_NAMES if name in config.blend.models]
+
+
 def content_is_on(config: Config) -> bool:
     """Return whether one of its models is in the blend."""
-    return bool(set(alike.MODEL_NAMES) & set(config.blend.models))
+    return bool(kinds(config))
 
 
 def content(c: Context) -> None:
     """Find items alike by meaning and by words, and recommend by them."""
-    kinds = [name for name in alike.MODEL_NAMES if name in c.config.blend.models]
+    wanted = kinds(c.config)
     n_items = c.read(t.ITEMS).count()
     n_wanted = c.config.content.n_neighbours
     sources = c.known.select("item_idx").distinct()
     with c.scratch("vectors") as vectors, c.scratch("words") as words:
         found = []
-        if alike.SEMANTIC in kinds:
+        if alike.SEMANTIC in wanted:
             near = alike.semantic_neighbours(
                 item_vectors(c), sources, c.recommendable, n_wanted, scratch=vectors, n_items=n_items
             )
             found.append((alike.SEMANTIC, near))
-        if alike.LEXICAL in kinds:
+        if alike.LEXICAL in wanted:
             weights = _weights(c, f"{words}/counts", f"{words}/weights")
             near = alike.lexical_neighbours(
                 weights, sources, c.recommendable, n_wanted, scratch=f"{words}/postings", n_items=n_items
@@ -40,7 +45,7 @@ def content(c: Context) -> None:
         rows = [near.withColumns({"fold": F.lit(c.fold), "kind": F.lit(kind)}) for kind, near in found]
         both = reduce(DataFrame.unionByName, rows)
         c.write(t.CONTENT_NEIGHBOURS, both.select(*t.CONTENT_NEIGHBOURS.column_names))
-    for kind in kinds:
+    for kind in wanted:
         with c.scratch(kind) as edges:
             rows_of_kind = alike.content_candidates(
                 c.known,
@@ -71,7 +76,7 @@ def item_vectors(c: Context) -> DataFrame:
 
 def item_texts(c: Context) -> DataFrame:
     """Return (item_idx, text): own text, and accepted keywords where the written text was shown to help."""
-    texts = alike.documents(c.read(t.ITEMS))
+    texts = alike.documents(c.items)
     if c.config.models.embeddings == "plain" or not es.text_is_accepted(c):
         return texts
     return with_keywords(texts, c.storage.read_or_empty(t.ITEM_ENRICHMENTS))

@@ -19,6 +19,7 @@ from lt_spark.enrich.embed import Encoding, embed_items
 from lt_spark.enrich.gate import load_words
 from lt_spark.enrich.on_executors import model_info
 from lt_spark.frames import known as folds
+from lt_spark.prepare.disturb import shuffled_idx
 from lt_spark.prepare.sources import read_source, source_fingerprint
 from lt_spark.stages import Context
 
@@ -117,7 +118,7 @@ def _fingerprint(folder: str) -> str:
 def embed(c: Context) -> None:
     """Give each item its vector from its own text."""
     previous = c.read(t.ITEM_EMBEDDINGS) if c.storage.exists(t.ITEM_EMBEDDINGS) else None
-    c.write(t.ITEM_EMBEDDINGS, embed_items(c.read(t.ITEMS), previous, encoding(c), own_vectors(c)))
+    c.write(t.ITEM_EMBEDDINGS, embed_items(c.items, previous, encoding(c), own_vectors(c)))
 
 
 def encoding(c: Context) -> Encoding:
@@ -134,7 +135,7 @@ def encoding(c: Context) -> Encoding:
 
 def embed_enriched(c: Context) -> None:
     """Measure whether the written text brings items that share users nearer, and join it to the vectors if it does."""
-    items, embeddings = c.read(t.ITEMS), c.read(t.ITEM_EMBEDDINGS)
+    items, embeddings = c.items, c.read(t.ITEM_EMBEDDINGS)
     enrichments = c.storage.read_or_empty(t.ITEM_ENRICHMENTS)
     if not c.config.describe.enabled:
         enrichments = enrichments.limit(0)
@@ -229,10 +230,16 @@ def own_vectors(c: Context) -> DataFrame | None:
     if not section.vectors_path:
         return None
     rows = read_source(c.spark, vectors_source(c.config), "items")
-    return rows.select(
+    own = rows.select(
         F.col(quoted(section.vectors_item)).cast("string").alias("item_id"),
         F.col(quoted(section.vectors_column)).alias("vector"),
     )
+    if c.config.disturb.text != "shuffled":
+        return own
+    items = c.read(t.ITEMS)
+    takers = items.select("item_id", shuffled_idx(items).alias("item_idx"))
+    moved = takers.join(items.select("item_idx", F.col("item_id").alias("taker")), "item_idx")
+    return own.join(moved, "item_id").select(F.col("taker").alias("item_id"), "vector")
 
 
 def model_name(c: Context) -> tuple[render.ModelName, model_files.ModelInfo | None]:

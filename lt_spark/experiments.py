@@ -1,8 +1,8 @@
 """The ledger's experiments: each variant of the settings evaluated in a root of its own, judged, and the best taken.
 
-{plain, rebalanced, the conf's own} x {als, neighbours, bert, blend}: ``plain`` leaves the log as it is, ``rebalanced``
-weighs it. A stage that another root has done with the same key is copied, not computed again, so a variant costs what
-it changes.
+:mod:`lt_spark.variants` says which there are. A stage that another root has done with the same key is copied, not
+computed again, so a variant costs what it changes. What a language model wrote, and an encoder that was taught, are
+made once, for the conf as it stands, and read by all variants.
 """
 
 import json
@@ -16,29 +16,26 @@ from typing import Any
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from lt_spark.core import tables as t
-from lt_spark.core.config import LEDGER_VARIANTS, Config
-from lt_spark.core.config_files import config_hash, with_settings
+from lt_spark.core.config import Config
 from lt_spark.core.config_groups import binding_groupings
 from lt_spark.core.config_rerank import RerankConfig
-from lt_spark.core.errors import ConfigError, nearest
 from lt_spark.core.runs import RunLock, code_version, done_stages, new_run_id, record_stage, stage_key
 from lt_spark.core.storage import Storage
 from lt_spark.measure import ledger
 from lt_spark.measure.group_metrics import compared
 from lt_spark.passes import StageEvent, StageTask, forgotten_fingerprint, run, stage_tasks
-from lt_spark.pipeline import STAGES
+from lt_spark.pipeline import STAGES, chosen_stages
 from lt_spark.rank.features import ALL_USERS
 from lt_spark.stages import BASELINE, BLEND, SETTING_SECTIONS, gate_k, newest_accepted
+from lt_spark.variants import settings_hash, variant_configs
 
-PLAIN, REBALANCED = LEDGER_VARIANTS
 LEDGER_STAGE = "ledger"
-_NO_SETTINGS = ("tables", "files", "run", "ledger")
-"""The sections of places, of the run itself, and of what is measured beside it."""
-_OF_TEXT = ("embed", "embed_enriched", "context", "tune_bert", "bert")
-_LEFT_OUT = ("gate", "publish", "rules", "describe", "text_bert")
-"""The gate is asked by the ledger, for each model; no variant asks a language model or teaches an encoder."""
+_LEFT_OUT = ("gate", "publish", "rules")
+"""The gate is asked by the ledger, for each model."""
 _JUDGED_BY = ("evaluate", "groups")
-_CHANGEABLE = tuple(name for name in SETTING_SECTIONS if name != "text_bert")
+_FIRST = "clean"
+_MADE_ONCE = ("describe", "context", "text_bert")
+"""What a language model writes, and an encoder that is taught: made for the conf as it stands, and read by all."""
 
 
 _Donor = tuple[Storage, dict[tuple[str, str], Row]]
@@ -49,78 +46,25 @@ class _Variant:
     name: str
     config: Config
     storage: Storage
+    is_choice: bool
 
     @property
     def hash(self) -> str:
         return settings_hash(self.config)
 
 
-def variant_configs(config: Config) -> dict[str, Config]:
-    """Return the variants by name: plain, rebalanced (inverse_power where the conf does nothing), the conf's own.
-
-    Each has its own place: ``{tables.root}/ledger/{variant}``, or in a catalog the schemas ``silver_ledger_{variant}``
-    and ``gold_ledger_{variant}``.
-
-    Raises:
-        ConfigError: a variant of the conf changes what produce does not take from accepted settings, or wrongly.
-    """
-    method = "inverse_power" if config.rebalance.method == "none" else config.rebalance.method
-    changed: dict[str, dict[str, Any]] = {PLAIN: {"rebalance.method": "none"}}
-    changed[REBALANCED] = {"rebalance.method": method}
-    for name, changes in config.ledger.variants.items():
-        for key in changes:
-            if (section := key.partition(".")[0]) not in _CHANGEABLE:
-                raise ConfigError(
-                    f"ledger.variants.{name}: {key}: expected a setting of {', '.join(_CHANGEABLE)}, which produce "
-                    f"takes from accepted settings.{nearest(section, _CHANGEABLE)}"
-                )
-        changed[name] = changes
-    return {
-        name: _placed(name, with_settings(config, changes, f"ledger.variants.{name}"))
-        for name, changes in changed.items()
-    }
-
-
-def _placed(name: str, config: Config) -> Config:
-    """Return a variant's configuration with its own place, and with the models that can be measured there."""
-    tables = config.tables
-    if tables.catalog:
-        place = {
-            "silver_schema": f"{tables.silver_schema}_ledger_{name}",
-            "gold_schema": f"{tables.gold_schema}_ledger_{name}",
-        }
-    else:
-        place = {"root": f"{tables.root.rstrip('/')}/ledger/{name}"}
-    # plain ALS where no model is left
-    blended = tuple(model for model in config.blend.models if model not in _not_measured(config)) or (BASELINE,)
-    changed = {
-        "tables": tables.model_copy(update=place),
-        "blend": config.blend.model_copy(update={"models": blended}),
-    }
-    if _reads_written_text(config):
-        changed["als"] = config.als.model_copy(update={"use_text": False, "use_pseudo_events": False})
-    return config.model_copy(update=changed)
-
-
-def _reads_written_text(config: Config) -> bool:
-    """Return whether models read what a language model wrote, or vectors of an encoder that is taught."""
-    return config.describe.enabled or config.models.embeddings == "tuned"
-
-
-def _not_measured(config: Config) -> tuple[str, ...]:
-    """Return the models that would need a language model's texts, or an encoder taught anew for each variant."""
-    return ("bert", "semantic", "text_bert") if _reads_written_text(config) else ("text_bert",)
+def _made_once(config: Config) -> tuple[str, ...]:
+    """Return the stages that are made for the conf as it stands only, and are on."""
+    is_on = {"context": config.context.enabled}
+    return tuple(
+        stage.name for stage in STAGES if stage.name in _MADE_ONCE and is_on.get(stage.name, stage.is_on(config))
+    )
 
 
 def _measured(config: Config) -> tuple[str, ...]:
-    """Return the stages of a variant."""
-    left_out = (*_LEFT_OUT, *_OF_TEXT) if _reads_written_text(config) else _LEFT_OUT
+    """Return the stages that a variant does itself."""
+    left_out = (*_LEFT_OUT, *_made_once(config))
     return tuple(stage.name for stage in STAGES if stage.name not in left_out)
-
-
-def settings_hash(config: Config) -> str:
-    """Return a hash of all settings but those of places, of the run itself and of other variants."""
-    return config_hash(config, [name for name in Config.model_fields if name not in _NO_SETTINGS])
 
 
 def run_ledger(
@@ -144,7 +88,13 @@ def run_ledger(
     """
     run_id = new_run_id()
     main = Storage(spark, config, run_id)
-    variants = [_Variant(name, of_it, Storage(spark, of_it, run_id)) for name, of_it in variant_configs(config).items()]
+    variants = [
+        _Variant(name, made.config, Storage(spark, made.config, run_id), made.is_choice)
+        for name, made in variant_configs(config).items()
+    ]
+    if once := _made_once(config):
+        stages = [stage.name for stage in chosen_stages(None, None, once[-1]) if stage.name != "rules"]
+        run(spark, config, purpose="evaluate", stages=stages, run_id=run_id, listener=listener)
     for place, variant in enumerate(variants):
         donors = [main, *(other.storage for other in variants if other is not variant)]
         _reuse(spark, variant, donors, main, config)
@@ -197,6 +147,7 @@ def _reuse(spark: SparkSession, variant: _Variant, donors: Sequence[Storage], ma
     other; a copied stage keeps the id of the run that did it.
     """
     forget_everywhere(main, variant.storage, variant.config)
+    _take_what_is_made_once(spark, variant, main, config)
     tasks = _tasks(spark, variant)
     if all(task.is_done for task in tasks):
         return
@@ -213,6 +164,44 @@ def _reuse(spark: SparkSession, variant: _Variant, donors: Sequence[Storage], ma
             else:
                 if task.is_done:  # with the ids that the copied users and items no longer have
                     record_stage(variant.storage, task.stage.name, task.fold, "superseded: other ids", 0.0, {})
+
+
+def _take_what_is_made_once(spark: SparkSession, variant: _Variant, main: Storage, config: Config) -> None:
+    """Copy what a language model wrote and an encoder that was taught, whatever the variant changes.
+
+    They are new where another run made them; then all that the variant did by the old ones is to be done again.
+    """
+    names = _made_once(variant.config)
+    if not names:
+        return
+    of_main, mine = done_stages(main), done_stages(variant.storage)
+    ids = (_FIRST, "")
+    is_new = ids in mine and mine[ids]["run_id"] != of_main[ids]["run_id"]
+    if is_new:  # the texts are of items by the main root's numbers
+        record_stage(variant.storage, *ids, "superseded: other ids", 0.0, {})
+    tasks = stage_tasks(spark, variant.config, variant.storage, "evaluate", names, None, None)
+    stale = [task for task in tasks if _is_stale(task, of_main.get((task.stage.name, task.fold)))]
+    if not stale and not is_new:
+        return
+    with RunLock(main, config), RunLock(variant.storage, variant.config):
+        for stage, fold in mine:
+            if stage not in (_FIRST, *names):
+                record_stage(variant.storage, stage, fold, "superseded: other texts", 0.0, {})
+        for task in tasks:
+            row = of_main.get((task.stage.name, task.fold))
+            if row is not None:
+                # the key of a stage in between is another once its forerunner is copied
+                now = stage_tasks(spark, variant.config, variant.storage, "evaluate", (task.stage.name,), None, None)
+                key = next(each.key for each in now if each.fold == task.fold)
+                record = Storage(spark, variant.config, row["run_id"])
+                _copy(replace(task, key=key), row, main, variant.storage, record)
+
+
+def _is_stale(task: StageTask, row: Row | None) -> bool:
+    """Return whether the main root has this stage by another run than the variant."""
+    if row is None:
+        return False
+    return not task.is_done or task.done is None or task.done["run_id"] != row["run_id"]
 
 
 def forget_everywhere(main: Storage, other: Storage, config: Config) -> None:
@@ -267,9 +256,11 @@ def _conclude(spark: SparkSession, config: Config, main: Storage, variants: Sequ
         of_variant = ledger.judge(
             variant.name, found, config.gate, [row.asDict() for row in groups], binding_groupings(config)
         )
-        judged += of_variant
+        if variant.is_choice:
+            judged += of_variant
         if of_variant:
-            parts.append(ledger.ledger_rows(metrics, of_variant, k, variant.hash, now.date()))
+            of_groups = variant.storage.read(t.GROUP_METRICS)
+            parts.append(ledger.ledger_rows(metrics, of_groups, of_variant, k, variant.hash, now.date()))
     rows = reduce(DataFrame.unionByName, parts) if parts else spark.createDataFrame([], t.LEDGER.schema)
     n_rows = main.write(t.LEDGER, rows, stage_key=key)
     chosen = ledger.choose(judged)
@@ -313,7 +304,7 @@ def _append_choice(
 def _adopt(
     spark: SparkSession, config: Config, main: Storage, variant: _Variant, produced: Config, model_name: str
 ) -> None:
-    """Put into the main root what produce reads of valid: the choices of ALS and bert, and the blend weights.
+    """Put into the main root what produce reads of valid: the choices of ALS, its text and bert, and the blend weights.
 
     They are recorded under the chosen settings' keys. Where those are not the conf's own, the next evaluation of the
     conf tunes again, and has its own gate decide again: weights and accepted settings never belong to two settings.
@@ -322,7 +313,7 @@ def _adopt(
         (task.stage.name, task.fold): task for task in stage_tasks(spark, config, main, "evaluate", None, None, None)
     }
     gate, done = own["gate", "valid"], done_stages(variant.storage)
-    for task in stage_tasks(spark, produced, main, "evaluate", ("tune_als", "tune_bert", "tune"), None, None):
+    for task in stage_tasks(spark, produced, main, "evaluate", ("tune_als", "als", "tune_bert", "tune"), None, None):
         if task.is_done:
             continue
         mine = own.get((task.stage.name, task.fold))

@@ -19,6 +19,7 @@ from lt_spark import stages as s
 from lt_spark import text_bert_stage as ts
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
+from lt_spark.core.errors import ConfigError
 from lt_spark.core.runs import (
     IN_PROGRESS,
     RunLock,
@@ -237,6 +238,11 @@ def stage_tasks(
     es.check_config(config)
     ts.check_config(config)
     ls.check_config(config)
+    if config.disturb.is_on and purpose != "evaluate":
+        raise ConfigError(
+            "disturb.text or disturb.drop_share is set: expected --purpose evaluate, found one that makes "
+            "recommendations for users. Disturbed data are measured only; set disturb.text=own, disturb.drop_share=0."
+        )
     folds = {"evaluate": EVALUATE, "produce": PRODUCE, "both": (*EVALUATE, *PRODUCE)}[purpose]
     done = done_stages(storage)
     source = config.source

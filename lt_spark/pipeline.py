@@ -61,6 +61,7 @@ class Stage:
 
 
 CANDIDATES, EMBEDDINGS = t.CANDIDATES, tuple(t.EMBEDDINGS.values())
+_DISTURB = "lt_spark.prepare.disturb"
 _BERT_MODULES = ("lt_spark.models.bert.sequences", "lt_spark.models.bert.export", "lt_spark.models.bert.serve")
 STAGES: tuple[Stage, ...] = (
     Stage(
@@ -92,9 +93,10 @@ STAGES: tuple[Stage, ...] = (
         (t.ITEM_EMBEDDINGS,),
         es.embed,
         "lt_spark.enrich.embed",
-        ("embed",),
+        ("embed", "disturb"),
         (),
         is_on=es.embed_is_on,
+        more_modules=(_DISTURB,),
     ),
     Stage(
         "split",
@@ -103,8 +105,9 @@ STAGES: tuple[Stage, ...] = (
         (t.INTERACTIONS_SPLIT,),
         s.split,
         "lt_spark.prepare.split",
-        ("split",),
+        ("split", "disturb"),
         (),
+        more_modules=(_DISTURB,),
     ),
     Stage(
         "segment",
@@ -135,10 +138,11 @@ STAGES: tuple[Stage, ...] = (
         (t.TEXT_VERDICT, t.ITEM_EMBEDDINGS_ENRICHED),
         es.embed_enriched,
         "lt_spark.enrich.embed_enriched",
-        ("embed", "embed_enriched"),
+        ("embed", "embed_enriched", "disturb"),
         ("valid", "live"),
         is_on=es.embed_is_on,
         once_a_run=True,
+        more_modules=(_DISTURB,),
     ),
     Stage(
         "context",
@@ -212,9 +216,14 @@ STAGES: tuple[Stage, ...] = (
         (t.ITEM_EMBEDDINGS_TUNED, t.TEXT_BERT_EPOCHS, t.TEXT_BERT_REPORT, CANDIDATES["text_bert"]),
         ts.text_bert,
         "lt_spark.models.text_bert.train",
-        ("text_bert", "embed", "tune", "candidates", "evaluate", "produce"),
+        ("text_bert", "embed", "disturb", "tune", "candidates", "evaluate", "produce"),
         is_on=ts.text_bert_is_on,
-        more_modules=("lt_spark.models.text_bert.pairs", "lt_spark.models.text_bert.predict", "lt_spark.enrich.embed"),
+        more_modules=(
+            "lt_spark.models.text_bert.pairs",
+            "lt_spark.models.text_bert.predict",
+            "lt_spark.enrich.embed",
+            _DISTURB,
+        ),
     ),
     Stage(
         "als",
@@ -241,8 +250,9 @@ STAGES: tuple[Stage, ...] = (
         (t.CONTENT_NEIGHBOURS, CANDIDATES["semantic"], CANDIDATES["lexical"]),
         ct.content,
         "lt_spark.models.content",
-        ("content", "models", "candidates", "evaluate", "produce"),
+        ("content", "disturb", "models", "candidates", "evaluate", "produce"),
         is_on=ct.content_is_on,
+        more_modules=(_DISTURB,),
     ),
     Stage(
         "tune_bert",
@@ -390,9 +400,10 @@ def settings_of(stage: Stage, config: Config) -> list[Any]:
     """Return the settings that a stage obeys, as what JSON can hold: a mapping a section, or a key's value."""
     left_out: dict[str, set[str]] = {} if stage.name == "groups" else _ONLY_OF_GROUPS
     values = [(name, reduce(getattr, name.split("."), config)) for name in stage.sections]
+    # content writes a table for each of its models in the blend
     return [
         value.model_dump(exclude=left_out.get(name)) if isinstance(value, Section) else value for name, value in values
-    ]
+    ] + (ct.kinds(config) if stage.name == "content" else [])
 
 
 def tables_read(stage: Stage, fold: str, config: Config) -> list[tuple[t.Table, str]]:

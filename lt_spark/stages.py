@@ -30,6 +30,7 @@ from lt_spark.models import als as als_model
 from lt_spark.models import neighbours as neighbours_model
 from lt_spark.models import popularity as popularity_model
 from lt_spark.prepare import clean as cleaning
+from lt_spark.prepare.disturb import disturbed_texts, without_dropped
 from lt_spark.prepare.rebalance import rebalance_interactions
 from lt_spark.prepare.rebalance_report import rebalance_report
 from lt_spark.prepare.segment import segment_items
@@ -119,6 +120,11 @@ class Context:
         return recommendable(self.read(t.ITEMS), self.fold, self.now)
 
     @property
+    def items(self) -> DataFrame:
+        """The catalogue with the texts that models read: disturbed where an experiment asks for it."""
+        return disturbed_texts(self.read(t.ITEMS), self.config.disturb, self.config.core.seed)
+
+    @property
     def targets(self) -> DataFrame:
         """What the fold's users did next."""
         evaluate = self.config.evaluate
@@ -180,7 +186,8 @@ def clean(c: Context) -> None:
 
 def split(c: Context) -> None:
     """Give each event its split."""
-    c.write(t.INTERACTIONS_SPLIT, split_interactions(c.read(t.INTERACTIONS), c.config.split, c.config.core.seed))
+    rows = split_interactions(c.read(t.INTERACTIONS), c.config.split, c.config.core.seed)
+    c.write(t.INTERACTIONS_SPLIT, without_dropped(rows, c.config.disturb, c.config.core.seed))
 
 
 def segment(c: Context) -> None:

@@ -141,7 +141,7 @@ def saved_in(config: Config, fold: str) -> Folder:
 
 def texts_of(c: Context, section: TextBertConfig) -> DataFrame:
     """Return (item_idx, text): own text, and keywords of the language model where its texts were shown to help."""
-    texts = item_texts(c.read(t.ITEMS), c.config.embed)
+    texts = item_texts(c.items, c.config.embed)
     if not (section.use_keywords and es.text_is_accepted(c)):
         return texts
     return pairs.with_keywords(texts, c.storage.read_or_empty(t.ITEM_ENRICHMENTS))

@@ -2,19 +2,16 @@
 
 import json
 import random
-import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
-from lt_spark import cli, cli_output, experiments
+from lt_spark import cli, cli_ledger, experiments, variants
 from lt_spark.core import session
 from lt_spark.core import tables as t
-from lt_spark.core.config import Config, GateConfig, LedgerConfig
-from lt_spark.core.config_files import load_config
-from lt_spark.core.errors import ConfigError
+from lt_spark.core.config import Config, GateConfig
 from lt_spark.core.storage import Storage
 from lt_spark.measure.gate import Verdict
 from lt_spark.measure.ledger import Judged, choose, judge
@@ -36,100 +33,12 @@ def changed(config, **sections):
 # ---- without Spark
 
 
-@pytest.mark.parametrize(("method", "expected"), [("none", "inverse_power"), ("effective_number", "effective_number")])
-def test_variants_differ_in_rebalance_and_place_only(method, expected):
-    config = changed(Config(), rebalance={"method": method, "strength": 0.7}, tables={"root": "here/"})
-    variants = experiments.variant_configs(config)
-    assert list(variants) == ["plain", "rebalanced"]
-    assert [variant.rebalance.method for variant in variants.values()] == ["none", expected]
-    assert [variant.tables.root for variant in variants.values()] == ["here/ledger/plain", "here/ledger/rebalanced"]
-    for variant in variants.values():
-        assert variant.rebalance.strength == 0.7
-        assert variant.blend.models == config.blend.models
-        assert changed(variant, rebalance={"method": method}, tables={"root": "here/"}) == config
-
-
-def test_the_confs_own_variants_differ_in_what_they_say():
-    config = changed(Config(), ledger={"variants": {"small": {"bert.n_layers": 1, "als.alpha": 3}}})
-    small = experiments.variant_configs(config)["small"]
-    assert (small.bert.n_layers, small.als.alpha) == (1, 3.0)
-    place = {"root": config.tables.root}
-    assert changed(small, bert={"n_layers": 2}, als={"alpha": config.als.alpha}, tables=place) == config
-    # other variants are no settings: they make no variant anew
-    assert experiments.settings_hash(config) == experiments.settings_hash(Config())
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"evaluate.ks": [5]}, "ledger.variants.x: evaluate.ks: expected a setting of segment, rebalance"),
-        ({"brt.n_layers": 1}, "Did you mean 'bert'"),
-        ({"bert.n_layer": 1}, "ledger.variants.x: no such key: bert.n_layer. Did you mean 'n_layers'"),
-        ({"bert": {"n_layers": 1}}, "ledger.variants.x: bert: expected section.key"),
-        ({"bert.n_layers.x": 1}, "ledger.variants.x: no such key: bert.n_layers"),
-        ({"bert.n_layers": "two"}, "ledger.variants.x: bert.n_layers: expected integer"),
-        ({"bert.dropout": 2.0}, "ledger.variants.x: bert.dropout: expected"),
-    ],
-)
-def test_a_variant_that_cannot_be_is_refused_by_name(changes, message):
-    config = changed(Config(), ledger={"variants": {"x": changes}})
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        experiments.variant_configs(config)
-
-
-@pytest.mark.parametrize("name", ["plain", "rebalanced", "Big", "a-b", "a.b", "../x", "", "1x", "x" * 33])
-def test_a_variants_name_becomes_a_folder_and_a_schema(name):
-    with pytest.raises(ValueError, match="expected names of small letters"):
-        LedgerConfig(variants={name: {"bert.int8": True}})
-    with pytest.raises(ValueError, match="expected settings such as"):
-        LedgerConfig(variants={"x": {}})
-
-
-@pytest.mark.parametrize(
-    ("sections", "expected"),
-    [
-        ({}, ("als", "bert")),
-        ({"describe": {"enabled": True}}, ("als",)),
-        ({"models": {"embeddings": "tuned"}}, ("als",)),
-    ],
-)
-def test_no_variant_asks_a_language_model_or_teaches_an_encoder(sections, expected):
-    config = changed(Config(), blend={"models": ("als", "text_bert", "bert")}, **sections)
-    for variant in experiments.variant_configs(config).values():
-        assert variant.blend.models == expected
-        stages = experiments._measured(variant)
-        assert not {"describe", "text_bert"} & set(stages)
-        assert ({"context", "tune_bert", "bert"} <= set(stages)) is ("bert" in expected)
-        assert ("context" in stages) is ("bert" in expected)
-
-
-def test_the_additions_of_the_sequence_model_are_variants():
-    config = load_config(str(CONF / "sequence_additions.yaml")).config
-    variants = experiments.variant_configs(config)
-    assert len(variants) == 2 + len(config.ledger.variants)
-    base = variants["rebalanced"].bert
-    for name in config.ledger.variants:
-        assert "bert" in variants[name].blend.models
-        assert variants[name].bert != base
-
-
-def test_plain_als_stands_in_where_no_model_is_left():
-    config = changed(Config(), blend={"models": ("text_bert",)})
-    assert {v.blend.models for v in experiments.variant_configs(config).values()} == {("als_plain",)}
-
-
-def test_variants_in_a_catalog_have_schemas_of_their_own():
-    config = changed(Config(), tables={"catalog": "main", "silver_schema": "s", "gold_schema": "g"})
-    schemas = [(v.tables.silver_schema, v.tables.gold_schema) for v in experiments.variant_configs(config).values()]
-    assert schemas == [("s_ledger_plain", "g_ledger_plain"), ("s_ledger_rebalanced", "g_ledger_rebalanced")]
-
-
 def test_the_hash_of_settings_knows_no_place():
     config = Config()
-    assert experiments.settings_hash(config) == experiments.settings_hash(
+    assert variants.settings_hash(config) == variants.settings_hash(
         changed(config, tables={"root": "elsewhere"}, files={"root": "there"})
     )
-    assert experiments.settings_hash(config) != experiments.settings_hash(changed(config, core={"seed": 7}))
+    assert variants.settings_hash(config) != variants.settings_hash(changed(config, core={"seed": 7}))
 
 
 def ndcg(model, segment, value, baseline, low):
@@ -257,14 +166,15 @@ def test_the_command_prints_a_line_a_variant_model_and_fold(tmp_path, monkeypatc
         "accepted",
     ]
     assert "plain blend: accepted: because" in result.stdout
-    assert "0.7" not in result.stdout  # another metric
+    further = [line.split() for line in result.stdout.splitlines() if "0.7000" in line]
+    assert further == [["plain", "blend", "valid", "-", "-", "-", "-", "0.7000", "-", "-"]]
     as_json = json.loads(CliRunner().invoke(cli.app, ["ledger", "--json"]).stdout)
     assert len(as_json["ledger"]) == len(LEDGER_ROWS)
     assert CliRunner().invoke(cli.app, ["ledger", "-q"]).stdout == ""
 
 
 def test_the_baseline_stands_first_and_against_nothing():
-    table = cli_output.ledger_table(LEDGER_ROWS)
+    table = cli_ledger.ledger_table(LEDGER_ROWS)
     models = [cell.plain for cell in table.columns[1].cells]
     assert models == ["als_plain", "blend", "blend"]
     assert [cell.plain for cell in table.columns[4].cells][0] == ""

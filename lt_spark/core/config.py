@@ -1,11 +1,11 @@
 """The configuration: one frozen section a stage. conf/base.yaml explains each key for people."""
 
-import re
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from lt_spark.core.config_groups import check_groups
+from lt_spark.core.config_ledger import DisturbConfig, LedgerConfig
 from lt_spark.core.config_models import BertConfig, ContentConfig, ModelsConfig
 from lt_spark.core.config_rerank import RerankConfig
 from lt_spark.core.config_text import (
@@ -24,8 +24,6 @@ from lt_spark.core.section import Section
 MODELS = ("popularity", "als_plain", "als", "neighbours", "semantic", "lexical", "bert", "text_bert")
 """Names of the models; each has a table ``silver.candidates_<name>``, written by the stage of its name; those of
 semantic and lexical by ``content``."""
-LEDGER_VARIANTS = ("plain", "rebalanced")
-"""The variants that each ledger has."""
 
 
 class CoreConfig(Section):
@@ -380,27 +378,6 @@ class GateConfig(Section):
     """A person's word against the gate's: what was measured is recorded all the same."""
 
 
-class LedgerConfig(Section):
-    """The experiments of ``lt-spark ledger``."""
-
-    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Variants by name besides plain and rebalanced: each the conf with some settings (section.key: value) changed."""
-
-    @field_validator("variants")
-    @classmethod
-    def _named(cls, variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        for name, changes in variants.items():
-            # it becomes part of a folder's and of a schema's name
-            if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name) or name in LEDGER_VARIANTS:
-                raise ValueError(
-                    f"ledger.variants: expected names of small letters, digits and _ (at most 32), none of "
-                    f"{', '.join(LEDGER_VARIANTS)}; found {name!r}"
-                )
-            if not changes:
-                raise ValueError(f"ledger.variants.{name}: expected settings such as bert.int8: true, found none")
-        return variants
-
-
 class ProduceConfig(Section):
     """The daily production run."""
 
@@ -455,6 +432,7 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     gate: GateConfig = GateConfig()
     ledger: LedgerConfig = LedgerConfig()
+    disturb: DisturbConfig = DisturbConfig()
     produce: ProduceConfig = ProduceConfig()
     publish: PublishConfig = PublishConfig()
 

@@ -79,6 +79,8 @@ class BertConfig(Section):
     n_negatives: int = Field(2_048, ge=1)
     use_weights: bool = True
     """Whether an event counts its weight of rebalance in the loss."""
+    use_pseudo_events: bool = True
+    """Whether it learns from the pseudo-events that ``context`` adds."""
     logit_adjustment: float = Field(0.0, ge=0, le=2)
     """Above 0: this x log popularity is added to the scores while the model learns, and not in use."""
     contrastive: float = Field(0.0, ge=0, le=10)

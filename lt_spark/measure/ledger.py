@@ -9,14 +9,17 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lt_spark.core.config import GateConfig
+from lt_spark.core.config_groups import ACTIVITY
 from lt_spark.core.tables import LEDGER
 from lt_spark.measure.evaluate import BASELINE
 from lt_spark.measure.gate import ALL, HEAD, TAIL, Difference, Verdict, decide, group_differences
 
-MODELS = (BASELINE, "als", "neighbours", "semantic", "lexical", "bert", "blend")
+MODELS = (BASELINE, "als", "neighbours", "semantic", "lexical", "bert", "text_bert", "blend")
 SEGMENTS = (ALL, TAIL, HEAD, "cold")
 METRIC_NAMES = ("ndcg", "recall", "tail_share", "coverage", "gini")
 OF_BASELINE = Verdict(False, "what the others are measured against")
+ACTIVE = ("light", "heavy")
+"""Groups of users by activity that stand in the ledger beside the segments, as light_users and heavy_users."""
 _GOAL = "ndcg"
 
 
@@ -91,11 +94,14 @@ def goals(metrics: DataFrame, k: int) -> DataFrame:
     )
 
 
-def ledger_rows(metrics: DataFrame, judged: Sequence[Judged], k: int, config_hash: str, run_date: date) -> DataFrame:
+def ledger_rows(
+    metrics: DataFrame, groups: DataFrame, judged: Sequence[Judged], k: int, config_hash: str, run_date: date
+) -> DataFrame:
     """Return the rows of one variant (``silver.ledger``).
 
     Args:
         metrics: ``silver.metrics`` of the variant, folds valid and test.
+        groups: its ``silver.group_metrics``: NDCG of light and of heavy users.
         judged: what the gate says of the variant's models, at least one.
         k: list length.
         config_hash: hash of the variant's settings.
@@ -105,6 +111,13 @@ def ledger_rows(metrics: DataFrame, judged: Sequence[Judged], k: int, config_has
         [(one.variant, one.model_name, one.word, one.verdict.reason) for one in judged],
         "variant string, model_name string, verdict string, reason string",
     )
+    is_active = (F.col("group_by") == ACTIVITY) & F.col("group").isin(*ACTIVE)
+    of_groups = groups.where(is_active).select(
+        "*",
+        F.concat("group", F.lit("_users")).alias("segment"),
+        F.lit(_GOAL).alias("metric"),
+    )
+    columns = [name for name in LEDGER.column_names if name in metrics.columns]
     wanted = (
         F.col("fold").isin("valid", "test")
         & (F.col("k") == k)
@@ -113,6 +126,8 @@ def ledger_rows(metrics: DataFrame, judged: Sequence[Judged], k: int, config_has
     )
     return (
         metrics.where(wanted)
+        .select(columns)
+        .unionByName(of_groups.where(F.col("k") == k).select(columns))
         .join(F.broadcast(verdicts), "model_name")
         .withColumn("config_hash", F.lit(config_hash))
         .withColumn("run_date", F.lit(run_date))
