@@ -31,11 +31,14 @@ def check_config(config: Config) -> None:
     Raises:
         ConfigError: the cap is about an attribute that items do not have.
     """
-    section, named = config.rerank, config.source.items.columns.text
-    if section.cap is not None and section.cap_field not in named:
+    section, triples = config.rerank, config.source.triples
+    named = (*config.source.items.columns.text, *(triples.relations if triples.path else ()))
+    is_any = bool(triples.path) and not triples.relations
+    if section.cap is not None and section.cap_field not in named and not is_any:
         raise ConfigError(
-            f"rerank.cap_field is {section.cap_field!r}: expected one of source.items.columns.text "
-            f"({', '.join(named) or 'none'}).{nearest(section.cap_field, named)} Add it there, or name another."
+            f"rerank.cap_field is {section.cap_field!r}: expected one of source.items.columns.text and "
+            f"source.triples.relations ({', '.join(named) or 'none'}).{nearest(section.cap_field, named)} Add it there "
+            "or name another."
         )
 
 

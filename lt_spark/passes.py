@@ -251,6 +251,8 @@ def stage_tasks(
             source_fingerprint(spark, source.interactions),
             source_fingerprint(spark, source.items, "items"),
             source_fingerprint(spark, source.users, "users"),
+            source_fingerprint(spark, source.triples, "triples"),
+            source_fingerprint(spark, source.links, "links"),
             forgotten_fingerprint(storage),
         ],
         "rules": [source_fingerprint(spark, source.rules, "rules")],

@@ -71,7 +71,7 @@ STAGES: tuple[Stage, ...] = (
         (t.REJECTED_ROWS, t.CLEAN_REPORT, t.USERS, t.USER_ATTRIBUTES, t.ITEMS, t.INTERACTIONS),
         s.clean,
         "lt_spark.prepare.clean",
-        ("source.interactions", "source.items", "source.users", "clean"),
+        ("source.interactions", "source.items", "source.users", "source.triples", "source.links", "clean"),
         (),
     ),
     Stage(

@@ -168,6 +168,8 @@ def clean(c: Context) -> None:
             c.now,
             os.environ.get("LT_SPARK_FORGET_KEY", ""),
             read_source(c.spark, source.users, "users") if source.users.path else None,
+            read_source(c.spark, source.triples, "triples") if source.triples.path else None,
+            read_source(c.spark, source.links, "links") if source.links.path else None,
         )
         shared = (log, *cleaned.shared)
         # the report first: what it refuses leaves the other tables as they were

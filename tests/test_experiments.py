@@ -12,6 +12,7 @@ from lt_spark import cli, cli_ledger, experiments, variants
 from lt_spark.core import session
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config, GateConfig
+from lt_spark.core.errors import ConfigError
 from lt_spark.core.storage import Storage
 from lt_spark.measure.gate import Verdict
 from lt_spark.measure.ledger import Judged, choose, judge
@@ -207,7 +208,7 @@ def config(tmp_path_factory):
         evaluate={"n_replicates": 100, "ks": (5, 10)},
         blend={"models": ("als", "neighbours", "bert", "popularity")},
         bert={"embedding_size": 8, "n_layers": 2, "max_length": 8, "epochs": 2},
-        ledger={"variants": {"small": {"bert.n_layers": 1}}},
+        ledger={"parts": ("factors", "leave_one_out"), "variants": {"small": {"bert.n_layers": 1}}},
     )
 
 
@@ -247,16 +248,22 @@ def test_what_another_root_has_done_is_copied(told):
     # only the sequence model, and what comes of it, is not the rebalanced variant's
     small = dict.fromkeys((*SHARED, *OF_VARIANT), {"up_to_date"}) | dict.fromkeys(OF_SEQUENCE, {"done"})
     assert kinds(told.events, "small") == small
+    # a blend without one of its models is the same models, weighed and blended anew
+    rest = dict.fromkeys(("tune", "blend", "evaluate", "groups"), {"done"})
+    without = dict.fromkeys((*SHARED, *OF_VARIANT), {"up_to_date"}) | rest
+    assert kinds(told.events, "without_als") == without
+    assert kinds(told.events, "without_bert") == {k: v for k, v in without.items() if k not in ("tune_bert", "bert")}
 
 
 @marked
 def test_every_variant_model_fold_and_metric_has_its_row(told):
     found = {(row["variant"], row["model_name"], row["fold"]) for row in told.rows}
+    measured = ("als_plain", "als", "neighbours", "bert", "blend")
+    variants = {name: measured for name in ("plain", "rebalanced", "small", "without_popularity")}
+    for left_out in ("als", "neighbours", "bert"):
+        variants[f"without_{left_out}"] = tuple(model for model in measured if model != left_out)
     assert found == {
-        (variant, model, fold)
-        for variant in ("plain", "rebalanced", "small")
-        for model in ("als_plain", "als", "neighbours", "bert", "blend")
-        for fold in ("valid", "test")
+        (variant, model, fold) for variant, models in variants.items() for model in models for fold in ("valid", "test")
     }
     assert {row["k"] for row in told.rows} == {10}
     of_blend = {
@@ -264,7 +271,8 @@ def test_every_variant_model_fold_and_metric_has_its_row(told):
     }
     assert {("all", name) for name in ("ndcg", "recall", "tail_share", "coverage", "gini")} < of_blend
     assert {("top20_tail", "ndcg"), ("top20_head", "ndcg")} < of_blend
-    assert len({row["config_hash"] for row in told.rows}) == 3
+    assert {("light_users", "ndcg"), ("heavy_users", "ndcg")} < of_blend
+    assert len({row["config_hash"] for row in told.rows}) == 7
     by_key = {tuple(row[name] for name in t.LEDGER.key): row for row in told.rows}
     for (_, model, *rest), row in by_key.items():
         assert (row["verdict"] == "baseline") is (model == "als_plain")
@@ -277,6 +285,8 @@ def test_every_variant_model_fold_and_metric_has_its_row(told):
 def test_the_choice_is_the_best_accepted_on_valid_and_produce_uses_it(spark, config, told):
     goals = {}
     for row in told.rows:
+        if row["variant"].startswith("without_"):
+            continue  # produce does not use these
         is_goal = row["metric"] == "ndcg" and row["fold"] == "valid" and row["segment"] in ("all", "top20_tail")
         if is_goal and row["verdict"] == "accepted":
             key = (row["variant"], row["model_name"])
@@ -306,3 +316,33 @@ def test_a_second_ledger_does_nothing(spark, config, told):
     assert rows == told.rows
     after = [storage.version(table) for table in (t.LEDGER, t.ACCEPTED_SETTINGS, t.BLEND_WEIGHTS, t.RUN_LOCK)]
     assert after == before
+
+
+@marked
+def test_disturbed_data_are_measured_only(spark, config):
+    with pytest.raises(ConfigError, match="expected --purpose evaluate"):
+        run(spark, changed(config, disturb={"drop_share": 0.1}), purpose="produce")
+
+
+@marked
+def test_noise_in_the_texts_reaches_the_candidates(spark, config, tmp_path):
+    titles = ["item_id,title", *(f"i{i},thing of part{i // 3} and colour{i % 5}" for i in range(30))]
+    (tmp_path / "items.csv").write_text("\n".join(titles) + "\n")
+    source = config.source
+    items = source.items.model_copy(update={"path": str(tmp_path / "items.csv")})
+    lists = {}
+    for text in ("own", "shuffled"):
+        made = changed(
+            config,
+            source={"items": items},
+            tables={"root": str(tmp_path / text)},
+            disturb={"text": text},
+            blend={"models": ("lexical",)},
+        )
+        run(spark, made, purpose="evaluate", stages=("clean", "split", "segment", "content"))
+        rows = Storage(spark, made).read(t.CANDIDATES["lexical"], "valid").where("rank <= 3").collect()
+        lists[text] = {(row["user_idx"], row["item_idx"]) for row in rows}
+        names = {row["item_id"]: row["title"] for row in Storage(spark, made).read(t.ITEMS).collect()}
+        assert names["i4"] == "thing of part1 and colour4"  # people read what an item is really called
+    assert lists["own"] and lists["shuffled"]
+    assert len(lists["own"] & lists["shuffled"]) < 0.5 * len(lists["own"])

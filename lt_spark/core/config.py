@@ -147,12 +147,47 @@ class RulesSource(SourceFile):
     """Business rules: what the shop pins, blocks and boosts. An empty path: there are none."""
 
 
+class TripleColumns(Section):
+    """Which column of the triples source is what."""
+
+    head: str = "head_id"
+    """What the triple is about: an item's id, or an entity that ``links`` names."""
+    relation: str = "relation_id"
+    tail: str = "tail_id"
+    """The entity that it is related to."""
+
+
+class TriplesSource(SourceFile):
+    """What is known of the items as triples (item, relation, entity). An empty path: nothing is."""
+
+    columns: TripleColumns = TripleColumns()
+    relations: tuple[str, ...] = ()
+    """Only these relations; empty: all."""
+    max_values: int = Field(20, ge=1)
+    """Entities kept an item and relation."""
+
+
+class LinkColumns(Section):
+    """Which column of the links source is what."""
+
+    item: str = "item_id"
+    entity: str = "entity_id"
+
+
+class LinksSource(SourceFile):
+    """Which entity of the triples an item is. An empty path: triples begin with the items' own ids."""
+
+    columns: LinkColumns = LinkColumns()
+
+
 class SourceConfig(Section):
     """The tables that lt_spark reads, and the shop's rules."""
 
     interactions: InteractionsSource = InteractionsSource()
     items: ItemsSource = ItemsSource()
     users: UsersSource = UsersSource()
+    triples: TriplesSource = TriplesSource()
+    links: LinksSource = LinksSource()
     rules: RulesSource = RulesSource()
 
 

@@ -17,7 +17,8 @@ from lt_spark.core.names import quoted
 from lt_spark.core.tables import CLEAN_REPORT, INTERACTIONS, ITEMS, REJECTED_ROWS, USER_ATTRIBUTES, USERS, Table
 from lt_spark.prepare import clean_rules as rules
 from lt_spark.prepare.clean_items import cleaned_items
-from lt_spark.prepare.clean_report import report, users_report, verify_report
+from lt_spark.prepare.clean_report import report, triples_report, users_report, verify_report
+from lt_spark.prepare.clean_triples import cleaned_links, cleaned_triples, item_facts, with_facts
 from lt_spark.prepare.clean_users import cleaned_users, user_attributes
 from lt_spark.prepare.conditions import condition
 from lt_spark.prepare.ids import dense_ids
@@ -54,8 +55,10 @@ def clean(
     now: datetime,
     forget_key: str,
     users_source: DataFrame | None = None,
+    triples_source: DataFrame | None = None,
+    links_source: DataFrame | None = None,
 ) -> Cleaned:
-    """Clean the log, the catalogue, and what is known of the users.
+    """Clean the log, the catalogue, and what is known of the users and, as triples, of the items.
 
     Rows in = kept + refused + duplicates + not_selected + forgotten + over_cap, each counted in ``clean_report``;
     ``verify_report`` checks it. Small jobs run here for what needs numbers: whether times are only an order, and how
@@ -71,6 +74,8 @@ def clean(
         now: time of the run; without a zone: UTC.
         forget_key: key of the hashes of ``forgotten_users``.
         users_source: what is known of the users, by ``read_source``; None: nothing is.
+        triples_source: what is known of the items as triples; they become attributes of the items; None: nothing is.
+        links_source: which entity of the triples an item is; None: triples begin with the items' own ids.
 
     Raises:
         SourceError: a configured column is missing, or its type cannot be what it stands for.
@@ -95,6 +100,12 @@ def clean(
     users = dense_ids(events.select("user_id"), "user_id", "user_idx", previous_users)
     items = _items(events, catalogue, previous_items)
     told = report(checked, catalogue, config.clean.max_events_per_user, id_types)
+    triples = None if triples_source is None else cleaned_triples(triples_source, config).persist()
+    links = None if links_source is None or triples is None else cleaned_links(links_source, config).persist()
+    if triples is not None:
+        facts = item_facts(triples, links, config.source.triples, config.clean.max_title_chars)
+        told = told.unionByName(triples_report(triples, links, items, facts, config))
+        items = with_facts(items, facts)
     if users_source is None or known_of_users is None:
         attributes = users.sparkSession.createDataFrame([], USER_ATTRIBUTES.schema)
     else:
@@ -106,10 +117,12 @@ def clean(
         _as_table(_numbered(events, users, items, config.clean.max_events_per_user, has_times), INTERACTIONS),
         _as_table(items, ITEMS),
         _as_table(users, USERS),
-        _rejected({"interactions": checked, "items": catalogue, "users": known_of_users}),
+        _rejected(
+            {"interactions": checked, "items": catalogue, "users": known_of_users, "triples": triples, "links": links}
+        ),
         _as_table(told, CLEAN_REPORT),
         _as_table(attributes, USER_ATTRIBUTES),
-        tuple(frame for frame in (checked, catalogue, known_of_users) if frame is not None),
+        tuple(frame for frame in (checked, catalogue, known_of_users, triples, links) if frame is not None),
     )
 
 

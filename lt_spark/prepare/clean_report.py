@@ -67,6 +67,32 @@ def users_report(known_of_users: DataFrame, checked: DataFrame, id_type: str) ->
     return rows.unionByName(_measures(matches, "users", ("users_in_log", "users_matched")))
 
 
+def triples_report(
+    triples: DataFrame, links: DataFrame | None, items: DataFrame, facts: DataFrame, config: Config
+) -> DataFrame:
+    """Return the rows of ``silver.clean_report`` of the triples and of the links.
+
+    Args:
+        triples: rows of the triples with ``status``.
+        links: rows of the links with ``status``; None: there are none.
+        items: the items of catalogue and log.
+        facts: (item_id, facts): a row an item that a triple begins with.
+        config: its sections ``source.triples`` and ``source.links``.
+
+    Returns:
+        ``rows_in``, their outcomes, ``refused: REASON (column NAME)``, ``ids: NAME, KIND``, and of the triples
+        ``items`` and ``items_matched`` (items that they say something of).
+    """
+    matches = items.select("item_id").join(facts.select("item_id", F.lit(1).alias("_match")), "item_id", "left")
+    counted = matches.agg(F.count(F.lit(1)).alias("items"), F.count("_match").alias("items_matched"))
+    names = ("kept", "refused", "not_selected")
+    rows = _statuses(triples, "triples", names, config.source.triples.columns.head, "head")
+    rows = rows.unionByName(_measures(counted, "triples", ("items", "items_matched")))
+    if links is None:
+        return rows
+    return rows.unionByName(_statuses(links, "links", names, config.source.links.columns.item))
+
+
 def report(checked: DataFrame, catalogue: DataFrame | None, cap: int, id_types: dict[str, str]) -> DataFrame:
     """Return the rows of ``silver.clean_report``; needs no dense ids, so it is there before the tables are written.
 
@@ -122,7 +148,7 @@ def verify_report(report_rows: Sequence[Row], config: Config) -> None:
     Raises:
         SourceError: a file could not be read to its end.
         DataError: too many refused rows (with the top reasons), nothing kept, no item of the log in the catalogue, no
-            user of it in the users source, or rows that are not accounted for.
+            user of it in the users source, no item in the triples, or rows that are not accounted for.
     """
     by_source: dict[str, dict[str, int]] = {}
     for row in report_rows:
@@ -135,6 +161,13 @@ def verify_report(report_rows: Sequence[Row], config: Config) -> None:
             "no item of the log is in the catalogue: expected source.interactions.columns.item and "
             f"source.items.columns.item to hold the same ids, compared as text; found in the log: {_kinds(log)}; in "
             f"the catalogue: {_kinds(catalogue)}. Name the columns that belong together, or bring the ids to one form."
+        )
+    facts = by_source.get("triples", {})
+    if facts.get("kept") and not facts.get("items_matched"):
+        raise DataError(
+            "no triple begins with an item: expected source.triples.columns.head to hold the items' ids, or entities "
+            f"that source.links names, compared as text; found heads: {_kinds(facts)}. Name the columns that belong "
+            "together, or set source.links.path."
         )
     known = by_source.get("users", {})
     if known.get("users_in_log") and not known.get("users_matched"):

@@ -16,7 +16,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, MapType, StringType, StructField, StructType
 
-from lt_spark.core.config import FileFormat, InteractionsSource, ItemsSource, SourceFile, UsersSource
+from lt_spark.core.config import (
+    FileFormat,
+    InteractionsSource,
+    ItemsSource,
+    LinksSource,
+    SourceFile,
+    TriplesSource,
+    UsersSource,
+)
 from lt_spark.core.errors import ConfigError, SourceError, nearest
 from lt_spark.core.names import quoted
 from lt_spark.prepare.files import SourcePart, list_parts, without_scheme
@@ -34,18 +42,20 @@ from lt_spark.prepare.strict_csv import (
 MAX_WHOLE_FILE_BYTES = 256_000_000
 """A text file above this is read in parts: the bytes of a remote one would go through one task's memory."""
 
-Kind = Literal["interactions", "items", "users", "rules"]
+Kind = Literal["interactions", "items", "users", "triples", "links", "rules"]
 _NEEDED: dict[Kind, tuple[str, ...]] = {
     "interactions": ("columns.item", "columns.user"),
     "items": ("columns.item",),
     "users": ("columns.user",),
+    "triples": ("columns.head", "columns.relation", "columns.tail"),
+    "links": ("columns.item", "columns.entity"),
     "rules": (),
 }
-_WithColumns = InteractionsSource | ItemsSource | UsersSource
+_WithColumns = InteractionsSource | ItemsSource | UsersSource | TriplesSource | LinksSource
 _MAX_TASKS = 200
 _MAX_RECORD = (1 << 62) - 1
 _ENDINGS: dict[str, FileFormat] = {
-    **dict.fromkeys(("csv", "tsv", "txt", "dat", "data", "inter", "item", "user"), "csv"),
+    **dict.fromkeys(("csv", "tsv", "txt", "dat", "data", "inter", "item", "user", "kg", "link"), "csv"),
     **dict.fromkeys(("jsonl", "ndjson", "json"), "jsonl"),
     **dict.fromkeys(("parquet", "pq"), "parquet"),
 }
