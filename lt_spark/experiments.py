@@ -153,13 +153,15 @@ def _reuse(spark: SparkSession, variant: _Variant, donors: Sequence[Storage], ma
         return
     with RunLock(main, config), RunLock(variant.storage, variant.config):  # no run may change what is copied
         givers, is_renumbered = _givers(tasks[0], [(donor, done_stages(donor)) for donor in donors])
+        taken: dict[str, Storage] = {}
         for task in tasks:
             if task.is_done and not is_renumbered:
                 continue
             for donor, stages in givers:
                 row = stages.get((task.stage.name, task.fold))
                 if row is not None and row["stage_key"] == task.key:
-                    _copy(task, row, donor, variant.storage, Storage(spark, variant.config, row["run_id"]))
+                    record = Storage(spark, variant.config, row["run_id"])
+                    _copy(task, row, donor, variant.storage, record, taken)
                     break
             else:
                 if task.is_done:  # with the ids that the copied users and items no longer have
@@ -220,12 +222,35 @@ def _givers(clean: StageTask, donors: Sequence[_Donor]) -> tuple[list[_Donor], b
     return [donor for donor, run_id in same if run_id == same[0][1]], bool(same)
 
 
-def _copy(task: StageTask, done: Row, source: Storage, target: Storage, record: Storage) -> None:
-    """Copy the tables that a stage wrote there: where it had nothing to say it left some of them out."""
+def _copy(
+    task: StageTask,
+    done: Row,
+    source: Storage,
+    target: Storage,
+    record: Storage,
+    taken: dict[str, Storage] | None = None,
+) -> None:
+    """Copy the tables that a stage wrote there: where it had nothing to say it left some of them out.
+
+    Args:
+        task: the stage and fold.
+        done: the source's row of it.
+        source: where the tables are.
+        target: where they go.
+        record: where it is recorded, under the run that did it.
+        taken: tables that were copied whole, with all folds, and from where; filled here. None: fold by fold.
+    """
     started = time.monotonic()
-    fold = task.fold or None
-    written = [table for table in task.stage.writes if table.full_name in json.loads(done["rows"])]
-    rows = {table.full_name: target.write(table, source.read(table, fold), fold, task.key) for table in written}
+    fold, rows = task.fold or None, dict[str, int]()
+    n_rows = json.loads(done["rows"])
+    for table in task.stage.writes:
+        if table.full_name not in n_rows:
+            continue
+        if taken is not None and (taken.get(table.full_name) is source or target.take(table, source)):
+            taken[table.full_name] = source
+            rows[table.full_name] = n_rows[table.full_name]
+        else:
+            rows[table.full_name] = target.write(table, source.read(table, fold), fold, task.key)
     record_stage(record, task.stage.name, task.fold, task.key, time.monotonic() - started, rows)
 
 

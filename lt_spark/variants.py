@@ -52,17 +52,20 @@ def variant_configs(config: Config) -> dict[str, VariantConfig]:
     Raises:
         ConfigError: a variant of the conf changes what produce does not take from accepted settings, or wrongly.
     """
-    parts = {
-        "factors": (_factors, True),
-        "leave_one_out": (_leave_one_out, False),
-        "embeddings": (_embeddings, False),
-        "noise": (_noise, False),
-        "robustness": (_robustness, False),
-    }
+    factors = list(_factors(config))
+    # the conf as it stands first: the others copy what they share with it; then what costs least
+    parts = (
+        ("factors", factors[:1], True),
+        ("leave_one_out", _leave_one_out(config), False),
+        ("factors", factors[1:], True),
+        ("embeddings", _embeddings(config), False),
+        ("noise", _noise(config), False),
+        ("robustness", _robustness(config), False),
+    )
     made: dict[str, VariantConfig] = {}
-    for part, (variants, is_choice) in parts.items():
+    for part, variants, is_choice in parts:
         if part in config.ledger.parts:
-            for name, changes in variants(config):
+            for name, changes in variants:
                 made[name] = _placed(name, with_settings(config, changes, f"ledger, {name}"), is_choice=is_choice)
     for name, changes in config.ledger.variants.items():
         where = f"ledger.variants.{name}"
@@ -94,14 +97,20 @@ def _factors(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
         "bert.use_pseudo_events": False,
         "blend.models": _left(config, *_OF_TEXT),
     }
-    # the conf as it stands first: the others copy from it what they share
     with_text: dict[str, dict[str, Any]] = {ENRICHED: {"rebalance.method": "none"}, BOTH: {"rebalance.method": method}}
     own = ENRICHED if config.rebalance.method == "none" else BOTH
     if reads_text(config):
         yield own, with_text.pop(own)
         yield from with_text.items()
-    yield PLAIN, {"rebalance.method": "none", **no_text}
-    yield REBALANCED, {"rebalance.method": method, **no_text}
+    without_text: dict[str, dict[str, Any]] = {
+        PLAIN: {"rebalance.method": "none"},
+        REBALANCED: {"rebalance.method": method},
+    }
+    if not reads_text(config):
+        own = PLAIN if config.rebalance.method == "none" else REBALANCED
+        yield own, {**without_text.pop(own), **no_text}
+    for name, changes in without_text.items():
+        yield name, {**changes, **no_text}
 
 
 def _leave_one_out(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -165,6 +165,26 @@ class Storage:
             else:
                 self.spark.conf.set(setting, before)
 
+    def take(self, table: t.Table, other: "Storage") -> bool:
+        """Copy a whole table of another root, all its folds, file by file, where this root has none yet.
+
+        It is there whole, or not at all. Nothing may write to the other root's table meanwhile.
+
+        Returns:
+            Whether it was copied; not where it is here already, nor where either root is no local folder.
+        """
+        here, there = self.location(table), other.location(table)
+        if not (Path(there).is_dir() and here.startswith("/")) or Path(here).exists():
+            return False
+        half = Path(f"{here}.{self.run_id}.half")
+        try:
+            shutil.copytree(there, half)
+            half.rename(here)
+        finally:
+            shutil.rmtree(half, ignore_errors=True)
+        self._created.add(here)
+        return True
+
     def delta(self, table: t.Table) -> DeltaTable:
         """Return the Delta handle of a table, made where it is not there yet."""
         self._create(table)

@@ -33,6 +33,36 @@ def test_a_fold_is_replaced_and_the_others_stay(storage: Storage, frame: Any) ->
     assert rows == {("valid", 3), ("valid", 4), ("test", 2)}
 
 
+def test_a_table_is_taken_whole_where_there_is_none(storage: Storage, frame: Any, spark: Any, tmp_path: Path) -> None:
+    other = Storage(spark, Config.model_validate({"tables": {"root": str(tmp_path / "other")}}), "run-2")
+    assert not storage.take(t.ITEM_SEGMENTS, other)  # there is none to take
+    other.write(t.ITEM_SEGMENTS, frame(t.ITEM_SEGMENTS, [segment("valid", 1)]), "valid")
+    other.write(t.ITEM_SEGMENTS, frame(t.ITEM_SEGMENTS, [segment("test", 2)]), "test")
+    assert storage.take(t.ITEM_SEGMENTS, other)
+    storage.write(t.ITEM_SEGMENTS, frame(t.ITEM_SEGMENTS, [segment("test", 3)]), "test")
+    rows = {(row["fold"], row["item_idx"]) for row in storage.read(t.ITEM_SEGMENTS).collect()}
+    assert rows == {("valid", 1), ("test", 3)}
+    assert not storage.take(t.ITEM_SEGMENTS, other)  # what is here stays
+    assert other.read(t.ITEM_SEGMENTS, "test").first()["item_idx"] == 2  # and the other root is its own
+
+
+def test_a_table_that_could_not_be_taken_whole_is_not_there(
+    storage: Storage, frame: Any, spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Storage(spark, Config.model_validate({"tables": {"root": str(tmp_path / "other")}}), "run-2")
+    other.write(t.ITEM_SEGMENTS, frame(t.ITEM_SEGMENTS, [segment("valid", 1)]), "valid")
+
+    def full(there: str, half: Path) -> None:
+        (Path(half) / "_delta_log").mkdir(parents=True)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lt_spark.core.storage.shutil.copytree", full)
+    with pytest.raises(OSError, match="No space"):
+        storage.take(t.ITEM_SEGMENTS, other)
+    assert not storage.exists(t.ITEM_SEGMENTS)
+    assert not list(tmp_path.glob("t/**/*.half"))
+
+
 def test_an_empty_fold_empties_it(storage: Storage, frame: Any) -> None:
     storage.write(t.ITEM_SEGMENTS, frame(t.ITEM_SEGMENTS, [segment("valid", 1)]), "valid")
     assert storage.write(t.ITEM_SEGMENTS, frame(t.ITEM_SEGMENTS, []), "valid") == 0
