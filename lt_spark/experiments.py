@@ -260,7 +260,12 @@ def _ledger_key(spark: SparkSession, config: Config, variants: Sequence[_Variant
             "code": [code_version("lt_spark.measure.ledger"), code_version("lt_spark.experiments")],
             "gate": [config.gate.model_dump(), binding_groupings(config)],
             "variants": {
-                variant.name: [task.key for task in _tasks(spark, variant) if task.stage.name in _JUDGED_BY]
+                variant.name: [
+                    # by other texts of the same settings the same stage is another run's
+                    (task.key, task.done["run_id"] if task.done is not None else "")
+                    for task in _tasks(spark, variant)
+                    if task.stage.name in _JUDGED_BY
+                ]
                 for variant in variants
             },
         }

@@ -12,7 +12,9 @@ import yaml
 from lt_spark.core import tables as t
 from lt_spark.core.errors import ConfigError, DataError, EngineError
 from lt_spark.core.storage import Storage
+from lt_spark.experiments import run_ledger
 from lt_spark.passes import plan, probe
+from lt_spark.variants import variant_configs
 from tests.fake_model import FakeModel, fake_model, sensible_answer, title_of
 from tests.prepared_shop import Shop as PreparedShop
 
@@ -269,3 +271,32 @@ def test_imported_texts_pass_the_same_gate(shop: Shop) -> None:
     )
     assert (rows["40"]["status"], rows["40"]["reason"]) == ("fallback", "contact")
     assert shop.asked() == {}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_variants_of_the_ledger_read_what_is_written_and_ask_nothing(shop: Shop) -> None:
+    shop.change("als_plain", ranks=[4], alphas=[10.0], max_iter=2)
+    shop.change("als", max_iter=2)
+    shop.change("blend", models=["als", "semantic", "lexical"])
+    shop.change("evaluate", ks=[10], n_replicates=50)
+    shop.change("candidates", n=20)
+    shop.change("ledger", parts=["factors", "embeddings", "noise", "robustness"])
+    rows = run_ledger(shop.spark, shop.config)
+    assert shop.asked() == {}
+    variants = variant_configs(shop.config)
+    assert set(variants) == {"both", "enriched", "plain", "rebalanced", "embeddings_plain", "noise", "disturbed"}
+    assert {row["variant"] for row in rows} == set(variants)
+    own = {row["key"] for row in shop.rows()}
+    for name, variant in variants.items():
+        written = Storage(shop.spark, variant.config).read_or_empty(t.ITEM_ENRICHMENTS).select("key").collect()
+        assert {row["key"] for row in written} == (own if name != "noise" else set()), name
+    # new texts by the same settings reach the variants too
+    shop.forget()
+    shop.server.answer = lambda text: sensible_answer(text).replace(" handy ", " fine ")
+    shop.run(force=True, stages=["describe"])
+    assert shop.asked()
+    run_ledger(shop.spark, shop.config)
+    texts = {row["key"]: row["description"] for row in shop.rows()}
+    written = Storage(shop.spark, variants["enriched"].config).read(t.ITEM_ENRICHMENTS).collect()
+    assert {row["key"]: row["description"] for row in written} == texts
