@@ -22,7 +22,7 @@ from lt_spark.passes import run
 from lt_spark.stages import Context
 from tests.small_shop import SMALL_BERT
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(900)]
 STAGES = ("tune_bert", "bert", "tune")
 
 
@@ -121,7 +121,6 @@ def test_the_blend_is_tuned_with_the_model(with_bert: Any) -> None:
     assert storage.read(t.BLEND_WEIGHTS).where("model_name = 'bert'").count() > 0
 
 
-@pytest.mark.slow
 def test_a_whole_run_measures_the_model_and_does_nothing_twice(with_bert: Any) -> None:
     spark, config, storage, *_ = with_bert
     done = run(spark, config)
@@ -129,7 +128,6 @@ def test_a_whole_run_measures_the_model_and_does_nothing_twice(with_bert: Any) -
     assert storage.read(t.METRICS, "test").where("model_name = 'bert' and metric = 'ndcg'").count() > 0
 
 
-@pytest.mark.slow
 def test_old_exports_go_and_what_is_not_ours_stays(with_bert: Any) -> None:
     spark, config, storage, *_ = with_bert
     root = Folder(storage.exports())
@@ -143,7 +141,6 @@ def test_old_exports_go_and_what_is_not_ours_stays(with_bert: Any) -> None:
     shutil.rmtree(root.uri)
 
 
-@pytest.mark.slow
 def test_warm_start_goes_on_with_what_is_new(with_bert: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     spark, config, storage, *_ = with_bert
     config = config.model_copy(update={"bert": config.bert.model_copy(update={"warm_start": True, "warm_epochs": 1})})
@@ -170,7 +167,6 @@ def test_warm_start_goes_on_with_what_is_new(with_bert: Any, monkeypatch: pytest
     assert storage.read(t.CANDIDATES["bert"], "live").count() == before
 
 
-@pytest.mark.slow
 def test_a_chosen_network_that_is_gone_is_told(with_bert: Any, tmp_path: Path) -> None:
     spark, config, *_ = with_bert
     gone = moved(config, tmp_path / "shop")

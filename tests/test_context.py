@@ -22,7 +22,7 @@ from lt_spark.stages import Context
 from tests.enrich_shop import encoder_folder, write_enrich_shop
 from tests.fake_model import MODEL, FakeModel, fake_model, sensible_answer, title_of
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(900)]
 SIZE = 384
 # item: title, segment of fold valid, its direction; item 7 is known to nobody before the held-out events
 ITEMS = {
@@ -252,7 +252,6 @@ def test_the_log_is_all_there_and_nothing_of_the_future(read: tuple[Shop, list[s
     assert 7 not in {row["item_idx"] for row in shop.storage.read(t.INTERACTIONS_AUGMENTED, "valid").collect()}
 
 
-@pytest.mark.slow
 def test_nothing_is_asked_twice_and_who_is_gone_is_gone(shop: Shop) -> None:
     before = shop.contexts()
     shop.write_log({user: events for user, events in LOG.items() if user != 4})
@@ -269,7 +268,7 @@ def test_nothing_is_asked_twice_and_who_is_gone_is_gone(shop: Shop) -> None:
     assert c.is_complete
 
 
-@pytest.mark.parametrize("fold", ["valid", *(pytest.param(fold, marks=pytest.mark.slow) for fold in ("test", "live"))])
+@pytest.mark.parametrize("fold", ["valid", "test", "live"])
 def test_off_is_the_known_log(shop: Shop, fold: str) -> None:
     if fold == "valid":
         shop.storage.merge_new(  # what a killed run left
@@ -293,7 +292,6 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.slow
 def test_what_a_killed_run_read_is_not_asked_again(spark: Any, server: FakeModel, made: Path, tmp_path: Path) -> None:
     shutil.copytree(made, tmp_path / "shop", ignore=shutil.ignore_patterns("user_contexts", "context_staging"))
     shop = Shop(spark, server, tmp_path / "shop")
@@ -317,7 +315,6 @@ def test_what_a_killed_run_read_is_not_asked_again(spark: Any, server: FakeModel
     assert shop.storage.read(t.CONTEXT_STAGING).isEmpty()
 
 
-@pytest.mark.slow
 def test_what_the_engine_failed_on_is_told_and_asked_again(
     spark: Any, server: FakeModel, made: Path, tmp_path: Path
 ) -> None:
@@ -337,7 +334,6 @@ def test_what_the_engine_failed_on_is_told_and_asked_again(
     assert {row["status"] for user, row in shop.contexts().items() if user in (0, 4)} == {"accepted"}
 
 
-@pytest.mark.slow
 def test_a_dead_engine_stops_the_stage_at_its_wave(
     spark: Any, server: FakeModel, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -380,7 +376,6 @@ def test_histories_leave_this_host_only_where_that_is_allowed(
             es.check_config(Config.model_validate(settings(tmp_path, "http://127.0.0.1:8000/v1") | wrong))
 
 
-@pytest.mark.slow
 def test_a_whole_run_reads_each_fold_by_what_it_may_know(spark: Any, tmp_path: Path) -> None:
     planted = "Lighthouse keeper"
     with fake_model() as server:
