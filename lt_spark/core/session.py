@@ -30,6 +30,8 @@ LOCAL_DEFAULTS = {
     "spark.sql.adaptive.enabled": "false",
     # a 50-partition snapshot makes one small Delta read cost seconds
     "spark.databricks.delta.snapshotPartitions": "1",
+    # statistics that nobody reads, for which each commit reads the table's whole log: a tenth of a small write
+    "spark.databricks.delta.commitStats.collect": "false",
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.log.level": "FATAL",  # what fails is raised, and told once
