@@ -272,7 +272,7 @@ def test_every_variant_model_fold_and_metric_has_its_row(told):
     }
     assert {("all", name) for name in ("ndcg", "recall", "tail_share", "coverage", "gini")} < of_blend
     assert {("top20_tail", "ndcg"), ("top20_head", "ndcg")} < of_blend
-    assert {("light_users", "ndcg"), ("heavy_users", "ndcg")} < of_blend
+    assert ("light_users", "ndcg") in of_blend  # all have seven events: none is heavy
     assert len({row["config_hash"] for row in told.rows}) == 7
     by_key = {tuple(row[name] for name in t.LEDGER.key): row for row in told.rows}
     for (_, model, *rest), row in by_key.items():
