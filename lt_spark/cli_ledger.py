@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from lt_spark.cli_output import MODEL_ORDER, cell, grid, interval, stdout
-from lt_spark.core.config_ledger import WITHOUT
+from lt_spark.core.config_ledger import DISTURBED, EMBEDDINGS, FACTORS, NOISE, WITHOUT
 from lt_spark.measure.evaluate import BASELINE
 
 Rows = Sequence[Mapping[str, Any]]
@@ -36,7 +36,7 @@ def ledger_lines(rows: Rows, *, all_models: bool) -> tuple[Line, list[Line]]:
     for row in rows:
         figures = by_key.setdefault((row["variant"], row["model_name"], row["fold"]), {})
         figures[row["segment"], row["metric"]] = row
-    variants = list(dict.fromkeys(row["variant"] for row in rows))
+    variants = sorted({str(row["variant"]) for row in rows}, key=_order)
     order = {name: place for place, name in enumerate(MODEL_ORDER)}
     keys = sorted(
         (key for key in by_key if all_models or _is_shown(key, by_key, variants)),
@@ -57,6 +57,14 @@ def ledger_lines(rows: Rows, *, all_models: bool) -> tuple[Line, list[Line]]:
     ndcg = f"NDCG@{k}"
     against = "against plain ALS [95 %]"
     return ("variant", "model", "fold", ndcg, against, f"tail {ndcg}", f"tail {against}", *_FURTHER, "verdict"), lines
+
+
+def _order(variant: str) -> tuple[int, int, str]:
+    """Return where a variant stands: factors, blends without a model, other vectors, noise, disturbed, the conf's."""
+    if variant in FACTORS:
+        return 0, FACTORS.index(variant), variant
+    kinds = (variant.startswith(WITHOUT), variant.startswith(EMBEDDINGS), variant == NOISE, variant == DISTURBED, True)
+    return 1 + kinds.index(True), 0, variant
 
 
 def _is_shown(key: tuple[str, str, str], by_key: Mapping[tuple[str, str, str], Any], variants: Sequence[str]) -> bool:
@@ -97,6 +105,6 @@ def print_ledger(rows: Rows, *, all_models: bool = False) -> None:
     out.print("(NDCG by segment of the event and by activity of the user; coverage, Gini and tail share of the lists)")
     out.print()
     reasons = {(row["variant"], row["model_name"]): (row["verdict"], row["reason"]) for row in rows}
-    for (variant, model), (verdict, reason) in reasons.items():
+    for (variant, model), (verdict, reason) in sorted(reasons.items(), key=lambda each: _order(each[0][0])):
         if model != BASELINE and (all_models or model in _SHOWN):
             out.print(f"{variant} {model}: {verdict}: {reason}", soft_wrap=True)

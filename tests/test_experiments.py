@@ -181,6 +181,26 @@ def test_the_baseline_stands_first_and_against_nothing():
     assert [cell.plain for cell in table.columns[4].cells][0] == ""
 
 
+def test_variants_stand_in_the_order_of_what_they_show():
+    names = ("small", "disturbed", "without_als", "both", "noise", "plain", "embeddings_plain")
+    rows = [
+        ledger_row(name, model, "test", "all", 0.1, 0.0) for name in names for model in ("als_plain", "als", "blend")
+    ]
+    _, lines = cli_ledger.ledger_lines(rows, all_models=False)
+    assert [line[:2] for line in lines] == [
+        ("plain", "als_plain"),  # the same in all variants: shown once
+        *[(name, model) for name in ("plain", "both") for model in ("als", "blend")],
+        ("without_als", "blend"),
+        *[(name, m) for name in ("embeddings_plain", "noise", "disturbed", "small") for m in ("als", "blend")],
+    ]
+    other = [row | {"value": 0.05} if row["variant"] == "disturbed" else row for row in rows]
+    _, lines = cli_ledger.ledger_lines(other, all_models=False)
+    assert [line[0] for line in lines if line[1] == "als_plain"] == ["plain", "disturbed"]
+    text = cli_ledger.markdown(rows).splitlines()
+    assert len(text) == 2 + len(rows)
+    assert len({line.count("|") for line in text}) == 1
+
+
 # ---- on Spark: a log small enough to look at
 
 
