@@ -34,7 +34,7 @@ _LEFT_OUT = ("gate", "publish", "rules")
 """The gate is asked by the ledger, for each model."""
 _JUDGED_BY = ("evaluate", "groups")
 _FIRST = "clean"
-_MADE_ONCE = ("describe", "context", "text_bert")
+_MADE_ONCE = {"describe", "context", "text_bert"}
 """What a language model writes, and an encoder that is taught: made for the conf as it stands, and read by all."""
 
 
@@ -55,10 +55,8 @@ class _Variant:
 
 def _made_once(config: Config) -> tuple[str, ...]:
     """Return the stages that are made for the conf as it stands only, and are on."""
-    is_on = {"context": config.context.enabled}
-    return tuple(
-        stage.name for stage in STAGES if stage.name in _MADE_ONCE and is_on.get(stage.name, stage.is_on(config))
-    )
+    is_off = set() if config.context.enabled else {"context"}  # off, it still hands the log on, anew for each variant
+    return tuple(stage.name for stage in STAGES if stage.name in _MADE_ONCE - is_off and stage.is_on(config))
 
 
 def _measured(config: Config) -> tuple[str, ...]:

@@ -100,11 +100,14 @@ def clean(
     users = dense_ids(events.select("user_id"), "user_id", "user_idx", previous_users)
     items = _items(events, catalogue, previous_items)
     told = report(checked, catalogue, config.clean.max_events_per_user, id_types)
+    facts = None
     triples = None if triples_source is None else cleaned_triples(triples_source, config).persist()
     links = None if links_source is None or triples is None else cleaned_links(links_source, config).persist()
     if triples is not None:
-        facts = item_facts(triples, links, config.source.triples, config.clean.max_title_chars)
-        told = told.unionByName(triples_report(triples, links, items, facts, config))
+        facts = item_facts(triples, links, config.source.triples, config.clean.max_title_chars).persist()
+        ids = [events, *(() if catalogue is None else (catalogue.filter(F.col("status") == "kept"),))]
+        known = reduce(DataFrame.unionByName, [frame.select("item_id") for frame in ids]).distinct()
+        told = told.unionByName(triples_report(triples, links, known, facts, config))
         items = with_facts(items, facts)
     if users_source is None or known_of_users is None:
         attributes = users.sparkSession.createDataFrame([], USER_ATTRIBUTES.schema)
@@ -122,7 +125,7 @@ def clean(
         ),
         _as_table(told, CLEAN_REPORT),
         _as_table(attributes, USER_ATTRIBUTES),
-        tuple(frame for frame in (checked, catalogue, known_of_users, triples, links) if frame is not None),
+        tuple(frame for frame in (checked, catalogue, known_of_users, triples, links, facts) if frame is not None),
     )
 
 

@@ -75,7 +75,7 @@ def triples_report(
     Args:
         triples: rows of the triples with ``status``.
         links: rows of the links with ``status``; None: there are none.
-        items: the items of catalogue and log.
+        items: (item_id): a row an item of catalogue and log, without dense ids.
         facts: (item_id, facts): a row an item that a triple begins with.
         config: its sections ``source.triples`` and ``source.links``.
 
@@ -83,7 +83,7 @@ def triples_report(
         ``rows_in``, their outcomes, ``refused: REASON (column NAME)``, ``ids: NAME, KIND``, and of the triples
         ``items`` and ``items_matched`` (items that they say something of).
     """
-    matches = items.select("item_id").join(facts.select("item_id", F.lit(1).alias("_match")), "item_id", "left")
+    matches = items.join(facts.select("item_id", F.lit(1).alias("_match")), "item_id", "left")
     counted = matches.agg(F.count(F.lit(1)).alias("items"), F.count("_match").alias("items_matched"))
     names = ("kept", "refused", "not_selected")
     rows = _statuses(triples, "triples", names, config.source.triples.columns.head, "head")
