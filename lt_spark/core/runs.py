@@ -9,7 +9,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from importlib.util import find_spec
@@ -111,11 +112,12 @@ class RunLock:
         """
         seen = self._holder()
         self._check(seen)
-        # taken only as it was seen: of two who find it free, the later one's update matches nothing
-        is_as_seen = F.lit(False)
-        if seen is not None:
-            is_as_seen = (F.col("lock.run_id") == seen["run_id"]) & (F.col("lock.seen_at") == seen["seen_at"])
-        self._set(self._storage.run_id, is_as_seen)
+        if seen is None:
+            self._take_new()
+        else:
+            # taken only as it was seen: of two who find it free, the later one's update matches nothing
+            is_as_seen = (F.col("run_id") == seen["run_id"]) & (F.col("seen_at") == seen["seen_at"])
+            self._set(self._storage.run_id, is_as_seen)
         holder = self._holder()
         if holder is None or holder["run_id"] != self._storage.run_id:
             self._check(holder)
@@ -158,23 +160,36 @@ class RunLock:
 
     @property
     def _is_own(self) -> Column:
-        return F.col("lock.run_id") == self._storage.run_id
+        return F.col("run_id") == self._storage.run_id
+
+    def _take_new(self) -> None:
+        """Write the lock's row where there is none yet."""
+        row = [(self._storage.run_id, self._owner, time.time(), t.SCHEMA_VERSION)]
+        rows = self._storage.spark.createDataFrame(row, t.RUN_LOCK.schema)
+        with _of_one_winner():
+            if not self._storage.write_first(t.RUN_LOCK, rows):
+                merge = self._storage.delta(t.RUN_LOCK).alias("lock").merge(rows.alias("new"), F.lit(True))
+                merge.whenNotMatchedInsertAll().execute()
 
     def _set(self, run_id: str, where: Column) -> None:
-        spark = self._storage.spark
-        row = [(run_id, self._owner, time.time(), t.SCHEMA_VERSION)]
-        source = spark.createDataFrame(row, t.RUN_LOCK.schema)
-        try:
-            merge = self._storage.delta(t.RUN_LOCK).alias("lock").merge(source.alias("new"), F.lit(True))
-            merge.whenMatchedUpdateAll(where).whenNotMatchedInsertAll().execute()
-        except Exception as error:
-            if _is_conflict(error):
-                raise RunLockedError("another run took the lock at the same moment; start again") from error
-            raise
+        """Change the lock's row where it is as told."""
+        row = {"run_id": run_id, "owner": self._owner, "seen_at": time.time(), "schema_version": t.SCHEMA_VERSION}
+        with _of_one_winner():
+            self._storage.delta(t.RUN_LOCK).update(where, {name: F.lit(value) for name, value in row.items()})
 
     def _beat(self) -> None:
         while not self._stop.wait(self._stale_after / 4):
             self._set(self._storage.run_id, self._is_own)
+
+
+@contextmanager
+def _of_one_winner() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if _is_conflict(error):
+            raise RunLockedError("another run took the lock at the same moment; start again") from error
+        raise
 
 
 def _is_conflict(error: Exception) -> bool:

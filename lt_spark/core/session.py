@@ -32,6 +32,8 @@ LOCAL_DEFAULTS = {
     "spark.databricks.delta.snapshotPartitions": "1",
     # statistics that nobody reads, for which each commit reads the table's whole log: a tenth of a small write
     "spark.databricks.delta.commitStats.collect": "false",
+    # a fold is a partition: which of its few files could be left out takes a job a scan, and leaves out none
+    "spark.databricks.delta.stats.skipping": "false",
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.log.level": "FATAL",  # what fails is raised, and told once

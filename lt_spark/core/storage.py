@@ -107,7 +107,6 @@ class Storage:
             raise StorageError(f"{table.full_name} cannot be written: columns {missing} are missing.")
         if table.folded and fold not in t.FOLDS:
             raise StorageError(f"{table.full_name} is written fold by fold: expected one of {t.FOLDS}, found {fold!r}.")
-        self._create(table)
         counted = Observation()
         out = rows.select(
             *(
@@ -115,9 +114,11 @@ class Storage:
                 for c, field in zip(table.columns, table.schema.fields, strict=True)
             )
         ).observe(counted, F.count(F.lit(1)).alias("n"))
-        writer = out.write.format("delta").option(
-            "userMetadata", json.dumps({"run_id": self.run_id, "stage_key": stage_key})
-        )
+        if self._is_new(table) and not self._tables.catalog:
+            self._write_new(table, out, stage_key)
+            return int(counted.get["n"])
+        self._create(table)
+        writer = out.write.format("delta").option("userMetadata", self._said(stage_key))
         if table.append:
             writer = writer.mode("append")
         else:
@@ -129,6 +130,24 @@ class Storage:
         else:
             writer.save(self.location(table))
         return int(counted.get["n"])
+
+    def write_first(self, table: t.Table, rows: DataFrame) -> bool:
+        """Make a table with its first rows, where there is nothing yet: of two who try at once, one makes it.
+
+        Returns:
+            Whether it was made; never in a catalog, which makes tables in two transactions.
+        """
+        if self._tables.catalog or not self._is_new(table):
+            return False
+        try:
+            self._write_new(table, rows, replaces=False)
+        except AnalysisException as error:
+            if "ALREADY_EXISTS" not in str(error):
+                raise
+            if self.exists(table):
+                return False
+            self._write_new(table, rows)
+        return True
 
     def merge_new(self, table: t.Table, rows: DataFrame, replace_where: str = "", stage_key: str = "") -> None:
         """Insert the rows whose key the table lacks, in one transaction; rows that are there stay as they are.
@@ -153,12 +172,20 @@ class Storage:
         )
         if replace_where:
             merge = merge.whenMatchedUpdateAll(replace_where)
-        # a MERGE has no option for it, so it goes through the session
+        with self._commits_say(self._said(stage_key)):
+            merge.whenNotMatchedInsertAll().execute()
+
+    def _said(self, stage_key: str) -> str:
+        return json.dumps({"run_id": self.run_id, "stage_key": stage_key})
+
+    @contextmanager
+    def _commits_say(self, text: str) -> Iterator[None]:
+        """Set what commits that have no option for it carry as ``userMetadata``."""
         setting = "spark.databricks.delta.commitInfo.userMetadata"
         before = self.spark.conf.get(setting, None)
-        self.spark.conf.set(setting, json.dumps({"run_id": self.run_id, "stage_key": stage_key}))
+        self.spark.conf.set(setting, text)
         try:
-            merge.whenNotMatchedInsertAll().execute()
+            yield
         finally:
             if before is None:
                 self.spark.conf.unset(setting)
@@ -201,26 +228,49 @@ class Storage:
         """Return the number of rows of a table."""
         return self.read(table).count()
 
-    def _create(self, table: t.Table) -> None:
-        location = self.location(table)
-        if location in self._created:
-            return
-        if not self.exists(table):
-            if self._tables.catalog:
-                self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {location.rsplit('.', 1)[0]}")
-                self.spark.sql(_create_statement(table, location))
+    def _is_new(self, table: t.Table) -> bool:
+        return self.location(table) not in self._created and not self.exists(table)
+
+    def _write_new(self, table: t.Table, rows: DataFrame, stage_key: str = "", *, replaces: bool = True) -> None:
+        """Make a table with its first rows, in one transaction: in about half the time of two.
+
+        Args:
+            table: one that is not there.
+            rows: its rows.
+            stage_key: goes into the commit's metadata.
+            replaces: whether it is made over what a killed run left in its place, too.
+        """
+        location = self.location(table).replace("`", "``")
+        writer = rows.writeTo(f"delta.`{location}`").using("delta").tableProperty("comment", table.comment)
+        for name, value in _PROPERTIES.items():
+            writer = writer.tableProperty(name, value)
+        if table.partition_by:
+            writer = writer.partitionedBy(*map(F.col, table.partition_by))
+        with self._commits_say(self._said(stage_key)):
+            if replaces:
+                writer.createOrReplace()
             else:
-                builder = DeltaTable.createIfNotExists(self.spark).addColumns(table.schema).comment(table.comment)
-                builder = builder.location(location)
-                if table.partition_by:
-                    builder = builder.partitionedBy(*table.partition_by)
-                for name, value in _PROPERTIES.items():
-                    builder = builder.property(name, value)
-                builder.execute()
-            # read back for the first table made: what would raise it is a setting of the whole session
-            if not self._created:
-                self._check_protocol(table)
-        self._created.add(location)
+                writer.create()
+        self._note(table)
+
+    def _create(self, table: t.Table) -> None:
+        if not self._is_new(table):
+            self._created.add(self.location(table))
+            return
+        location = self.location(table)
+        if self._tables.catalog:
+            self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {location.rsplit('.', 1)[0]}")
+            self.spark.sql(_create_statement(table, location))
+            self._note(table)
+        else:
+            self._write_new(table, self.spark.createDataFrame([], table.schema))
+
+    def _note(self, table: t.Table) -> None:
+        """Note a table that was made."""
+        # read back for the first table made: what would raise it is a setting of the whole session
+        if not self._created:
+            self._check_protocol(table)
+        self._created.add(self.location(table))
 
     def _check_protocol(self, table: t.Table) -> None:
         found: Any = self.delta_unchecked(table).detail().select("minReaderVersion").first()

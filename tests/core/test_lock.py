@@ -54,12 +54,14 @@ def test_a_lock_of_a_process_that_is_gone_is_stale_at_once(spark: Any, config: C
     assert take(spark, config) == "mine"
 
 
-def test_of_those_who_ask_at_once_one_gets_it(spark: Any, config: Config) -> None:
+@pytest.mark.parametrize("is_new", [False, True])
+def test_of_those_who_ask_at_once_one_gets_it(spark: Any, config: Config, *, is_new: bool) -> None:
     holders: list[str] = []
     seen: list[int] = []
     told: list[BaseException] = []
-    with RunLock(Storage(spark, config, "first"), config):
-        pass  # the table is there
+    if not is_new:
+        with RunLock(Storage(spark, config, "first"), config):
+            pass  # the table is there
 
     def ask(name: str) -> None:
         try:
@@ -79,6 +81,17 @@ def test_of_those_who_ask_at_once_one_gets_it(spark: Any, config: Config) -> Non
     assert set(seen) <= {1}
     assert len(seen) + len(told) == 4
     assert {type(error) for error in told} <= {RunLockedError}
+
+
+def test_an_empty_table_of_a_run_that_was_killed_is_taken(spark: Any, config: Config) -> None:
+    Storage(spark, config).delta(t.RUN_LOCK)
+    assert Storage(spark, config).count(t.RUN_LOCK) == 0
+    assert take(spark, config) == "mine"
+
+
+def test_what_a_run_left_that_was_killed_while_it_made_the_lock(spark: Any, config: Config) -> None:
+    (Path(Storage(spark, config).location(t.RUN_LOCK)) / "_delta_log").mkdir(parents=True)
+    assert take(spark, config) == "mine"
 
 
 def test_one_who_found_it_free_too_late_does_not_get_it(

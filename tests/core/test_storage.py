@@ -1,9 +1,11 @@
 """Storage: one transaction a write, folds apart, old readers welcome, clear refusals."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyspark.sql import functions as F
 
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
@@ -31,6 +33,45 @@ def test_a_fold_is_replaced_and_the_others_stay(storage: Storage, frame: Any) ->
     assert n == 2
     rows = {(row["fold"], row["item_idx"]) for row in storage.read(t.ITEM_SEGMENTS).collect()}
     assert rows == {("valid", 3), ("valid", 4), ("test", 2)}
+
+
+@pytest.mark.parametrize("table", [t.ITEM_SEGMENTS, t.STAGE_RUNS])
+def test_a_new_table_comes_with_its_rows_in_one_transaction(storage: Storage, frame: Any, table: t.Table) -> None:
+    rows = [segment("valid", 1)] if table.folded else [{"stage": "clean", "run_id": "run-1"}]
+    n = storage.write(table, frame(table, rows), "valid" if table.folded else None, "key-1")
+    commits = storage.delta(table).history().collect()
+    assert [commit["version"] for commit in commits] == [0]
+    assert json.loads(commits[0]["userMetadata"]) == {"run_id": "run-1", "stage_key": "key-1"}
+    assert n == storage.count(table) == 1
+    detail = storage.delta(table).detail().first()
+    assert detail["description"] == table.comment
+    assert detail["partitionColumns"] == list(table.partition_by)
+    assert (detail["minReaderVersion"], detail["minWriterVersion"]) == (1, 2)
+    assert detail["properties"]["lt_spark.schemaVersion"] == str(t.SCHEMA_VERSION)
+    assert [field.metadata["comment"] for field in storage.read(table).schema] == [c.comment for c in table.columns]
+
+
+def test_rows_that_fail_leave_no_new_table(storage: Storage, frame: Any) -> None:
+    rows = frame(t.ITEM_SEGMENTS, [segment("valid", 1)]).withColumn("segment", F.raise_error(F.lit("it failed")))
+    with pytest.raises(Exception, match="it failed"):
+        storage.write(t.ITEM_SEGMENTS, rows, "valid")
+    assert not storage.exists(t.ITEM_SEGMENTS)
+    assert storage.write(t.ITEM_SEGMENTS, frame(t.ITEM_SEGMENTS, [segment("valid", 2)]), "valid") == 1
+
+
+def test_a_table_is_made_over_what_a_killed_write_left(storage: Storage) -> None:
+    (Path(storage.location(t.ITEM_SEGMENTS)) / "_delta_log").mkdir(parents=True)
+    storage.delta(t.ITEM_SEGMENTS)
+    assert storage.count(t.ITEM_SEGMENTS) == 0
+
+
+def test_a_place_with_marks_in_its_name(spark: Any, frame: Any, tmp_path: Path) -> None:
+    root = {"tables": {"root": str(tmp_path / "it`s a 'röot'.x")}, "files": {"root": str(tmp_path / "f")}}
+    storage = Storage(spark, Config.model_validate(root), "run-1")
+    storage.write(t.ITEM_SEGMENTS, frame(t.ITEM_SEGMENTS, [segment("valid", 1)]), "valid")
+    storage.write(t.ITEM_SEGMENTS, frame(t.ITEM_SEGMENTS, [segment("test", 1)]), "test")
+    assert storage.count(t.ITEM_SEGMENTS) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["it`s a 'röot'.x"]
 
 
 def test_a_table_is_taken_whole_where_there_is_none(storage: Storage, frame: Any, spark: Any, tmp_path: Path) -> None:
