@@ -20,8 +20,7 @@ from lt_spark.pipeline import STAGES
 from tests.small_shop import write_shop
 from tests.written import COMPARED, rows_of
 
-# `make test` has the kill of tests/test_kill_describe.py
-pytestmark = [pytest.mark.spark, pytest.mark.slow]
+pytestmark = pytest.mark.spark
 
 
 def killed_run(folder: Path, settings: dict[str, Any], stage: str, after_s: float, *arguments: str) -> None:
@@ -65,6 +64,7 @@ def test_killed_in_rebalance_then_run_again(shop: Any, tmp_path: Path) -> None:
         assert rows_of(disturbed, table, folds) == rows_of(undisturbed, table, folds), table.full_name
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("moment", range(5))
 def test_killed_at_a_random_moment_then_run_again(shop: Any, tmp_path: Path, moment: int) -> None:

@@ -344,8 +344,9 @@ def test_one_who_asks_to_be_forgotten_makes_everything_stale(shop: Any, tmp_path
         other = Storage(spark, elsewhere, "run-a")
         forget_everywhere(storage, other, elsewhere)
         assert other.read(t.FORGOTTEN_USERS).collect() == storage.read(t.FORGOTTEN_USERS).collect()
+        version = other.version(t.FORGOTTEN_USERS)
         forget_everywhere(storage, other, elsewhere)
-        assert other.version(t.FORGOTTEN_USERS) == 1, "what is known is not written again"
+        assert other.version(t.FORGOTTEN_USERS) == version, "what is known is not written again"
     finally:
         storage.write(t.FORGOTTEN_USERS, spark.createDataFrame([], names))
     assert not any(planned.runs for planned in plan(spark, config))

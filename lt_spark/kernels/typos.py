@@ -18,6 +18,8 @@ def with_typos(text: str, share: float, seed: int) -> str:
 
     def mistyped(match: re.Match[str]) -> str:
         word = match.group()
+        if not word.isalpha():  # with a fraction or a numeral that is no digit
+            return word
         digest = hashlib.blake2b(f"{seed} {match.start()} {word}".encode(), digest_size=8).digest()
         if int.from_bytes(digest[:4], "big") >= share * _SCALE:
             return word

@@ -2,13 +2,14 @@
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lt_spark.kernels.typos import with_typos
 
 
 @given(st.text(max_size=200), st.floats(0, 1), st.integers(0, 2**31))
+@example("AAA¼", 1.0, 0)
 def test_letters_change_places_within_their_words_only(text, share, seed):
     changed = with_typos(text, share, seed)
     assert len(changed) == len(text)
