@@ -59,13 +59,9 @@ def shop(spark: Any, tmp_path_factory: Any) -> tuple[Any, Any, Any, Any]:
     from lt_spark.core.config import Config
     from lt_spark.core.storage import Storage
     from lt_spark.passes import run
-    from tests.small_shop import write_shop, write_users
+    from tests.small_shop import write_whole_shop
 
-    folder = tmp_path_factory.mktemp("shop")
-    settings = write_shop(folder)
-    settings["source"]["users"] = write_users(folder)
-    settings["evaluate"]["min_group_users"] = 8  # of the 80 users fewer than 40 are measured
-    config = Config.model_validate(settings)
+    config = Config.model_validate(write_whole_shop(tmp_path_factory.mktemp("shop")))
     summary = run(spark, config)
     return spark, config, Storage(spark, config), summary
 

@@ -34,6 +34,14 @@ def write_users(folder: Path, n_users: int = N_USERS) -> dict[str, Any]:
     return {"path": str(folder / "users.csv"), "columns": {"groups": ["age", "town"]}}
 
 
+def write_whole_shop(folder: Path) -> dict[str, Any]:
+    """Write the shop with its users, and return the settings of the whole, undisturbed run that tests share."""
+    settings = write_shop(folder)
+    settings["source"]["users"] = write_users(folder)
+    settings["evaluate"]["min_group_users"] = 8  # of the 80 users fewer than 40 are measured
+    return settings
+
+
 def write_shop(folder: Path, seed: int = 7, n_users: int = N_USERS) -> dict[str, Any]:
     """Write interactions.csv and items.csv, and return the settings that read them."""
     draw = random.Random(seed)

@@ -17,10 +17,11 @@ from lt_spark.core.config import Config
 from lt_spark.core.storage import Storage
 from lt_spark.passes import run
 from lt_spark.pipeline import STAGES
-from tests.small_shop import write_shop
+from tests.small_shop import write_whole_shop
 from tests.written import COMPARED, rows_of
 
-pytestmark = pytest.mark.spark
+# `make test` has the kill of tests/test_kill_describe.py
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 
 def killed_run(folder: Path, settings: dict[str, Any], stage: str, after_s: float, *arguments: str) -> None:
@@ -52,7 +53,7 @@ def killed_run(folder: Path, settings: dict[str, Any], stage: str, after_s: floa
 
 def test_killed_in_rebalance_then_run_again(shop: Any, tmp_path: Path) -> None:
     spark, _, undisturbed, _ = shop
-    settings = write_shop(tmp_path)
+    settings = write_whole_shop(tmp_path)
     killed_run(tmp_path, settings, "rebalance", 1.0, "--purpose", "evaluate", "--to", "popularity")
     config = Config.model_validate(settings)
     run(spark, config, purpose="evaluate", last="popularity")
@@ -64,13 +65,12 @@ def test_killed_in_rebalance_then_run_again(shop: Any, tmp_path: Path) -> None:
         assert rows_of(disturbed, table, folds) == rows_of(undisturbed, table, folds), table.full_name
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("moment", range(5))
 def test_killed_at_a_random_moment_then_run_again(shop: Any, tmp_path: Path, moment: int) -> None:
     spark, _, undisturbed, _ = shop
     draw = random.Random(20_000 + moment)
-    settings = write_shop(tmp_path)
+    settings = write_whole_shop(tmp_path)
     config = Config.model_validate(settings)
     stage = draw.choice([stage.name for stage in STAGES if stage.is_on(config)])
     killed_run(tmp_path, settings, stage, draw.uniform(0.0, 4.0))
