@@ -229,7 +229,10 @@ class Storage:
         return self.read(table).count()
 
     def _is_new(self, table: t.Table) -> bool:
-        return self.location(table) not in self._created and not self.exists(table)
+        location = self.location(table)
+        if location not in self._created and self.exists(table):
+            self._created.add(location)
+        return location not in self._created
 
     def _write_new(self, table: t.Table, rows: DataFrame, stage_key: str = "", *, replaces: bool = True) -> None:
         """Make a table with its first rows, in one transaction: in about half the time of two.
@@ -255,7 +258,6 @@ class Storage:
 
     def _create(self, table: t.Table) -> None:
         if not self._is_new(table):
-            self._created.add(self.location(table))
             return
         location = self.location(table)
         if self._tables.catalog:
