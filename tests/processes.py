@@ -1,8 +1,15 @@
-"""Processes below another one on this host, found in /proc, for tests that kill them."""
+"""Runs and processes that tests kill."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 
 def below(pid: int, words: str) -> list[int]:
@@ -40,3 +47,30 @@ def kill(*processes: int) -> None:
             os.kill(process, signal.SIGKILL)
         except ProcessLookupError:
             continue
+
+
+def killed_run(folder: Path, settings: dict[str, Any], stage: str, after_s: float, *arguments: str) -> None:
+    """Start ``lt-spark run`` and kill its whole process group some time after a stage began."""
+    conf = folder / "conf.yaml"
+    conf.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-c",
+        "from lt_spark.cli import main; main()",
+        "run",
+        "-c",
+        str(conf),
+        "--log-json",
+        *arguments,
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr is not None
+    try:
+        began = any(line.startswith("{") and json.loads(line)["stage"] == stage for line in process.stderr)
+        assert began, f"the run ended before stage {stage}"
+        time.sleep(after_s)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)

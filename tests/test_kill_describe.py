@@ -16,7 +16,7 @@ from tests.fake_model import FakeModel, fake_model, sensible_answer
 from tests.prepared_shop import WAVE, Shop
 from tests.processes import below, kill, python_workers
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,6 @@ def test_a_driver_killed_in_a_wave_loses_and_doubles_nothing(shop: Shop) -> None
     check_exact(shop, before)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("question", [1, 40])
 def test_a_driver_killed_in_another_wave(shop: Shop, question: int) -> None:
     killed_run(shop, question)
@@ -82,7 +81,6 @@ def test_a_driver_killed_in_another_wave(shop: Shop, question: int) -> None:
     check_exact(shop, before)
 
 
-@pytest.mark.slow
 def test_killed_python_workers_lose_and_double_nothing(shop: Shop) -> None:
     shop.at_question(20, lambda: kill(*python_workers(os.getpid())))
     with pytest.raises(Exception, match="Python worker exited unexpectedly"):
@@ -93,7 +91,6 @@ def test_killed_python_workers_lose_and_double_nothing(shop: Shop) -> None:
     check_exact(shop, before)
 
 
-@pytest.mark.slow
 def test_a_killed_executor_is_made_up_for_within_the_run(shop: Shop, tmp_path: Path) -> None:
     killed: list[int] = []
 
@@ -109,7 +106,6 @@ def test_a_killed_executor_is_made_up_for_within_the_run(shop: Shop, tmp_path: P
     check_exact(shop, [])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("question", [5, 15])
 def test_a_budget_ends_where_it_would_have_without_the_kill(
     shop: Shop, spark: Any, server: FakeModel, tmp_path_factory: Any, tmp_path: Path, question: int
@@ -125,7 +121,6 @@ def test_a_budget_ends_where_it_would_have_without_the_kill(
     assert found == sorted(row["item_idx"] for row in undisturbed.rows())
 
 
-@pytest.mark.slow
 def test_a_wave_that_was_staged_and_not_merged_is_not_asked_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     merge, calls = Storage.merge_new, []
 

@@ -19,8 +19,9 @@ from lt_spark.core.storage import Storage
 from lt_spark.experiments import forget_everywhere
 from lt_spark.passes import plan, run
 from lt_spark.pipeline import STAGES, chosen_stages
-from tests.small_shop import N_ITEMS, N_USERS, write_shop
-from tests.written import rows_of
+from tests.processes import killed_run
+from tests.small_shop import N_ITEMS, N_USERS, write_shop, write_whole_shop
+from tests.written import COMPARED, rows_of
 
 
 def test_every_table_is_written_by_one_stage_before_it_is_read() -> None:
@@ -368,6 +369,21 @@ def test_the_gate_says_what_it_decided(shop: Any) -> None:
     assert (row["verdict"], row["model_name"]) == ("accepted", "blend")
     assert row["reason"].startswith("gate.override is accept; measured: ")
     assert json.loads(row["settings"])["neighbours"] == config.neighbours.model_dump(mode="json")
+
+
+@pytest.mark.spark
+def test_killed_in_rebalance_then_run_again(shop: Any, tmp_path: Path) -> None:
+    spark, _, undisturbed, _ = shop
+    settings = write_whole_shop(tmp_path)
+    killed_run(tmp_path, settings, "rebalance", 1.0, "--purpose", "evaluate", "--to", "popularity")
+    config = Config.model_validate(settings)
+    run(spark, config, purpose="evaluate", last="popularity")
+    disturbed = Storage(spark, config)
+    compared = [table for table in COMPARED if disturbed.exists(table)]
+    assert len(compared) >= 9
+    for table in compared:
+        folds = ("valid", "test")
+        assert rows_of(disturbed, table, folds) == rows_of(undisturbed, table, folds), table.full_name
 
 
 @pytest.mark.spark
