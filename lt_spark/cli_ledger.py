@@ -18,6 +18,7 @@ _FURTHER = {
     "light users": ("light_users", "ndcg"),
     "heavy users": ("heavy_users", "ndcg"),
     "coverage": ("all", "coverage"),
+    "tail coverage": ("top20_tail", "coverage"),
     "Gini": ("all", "gini"),
     "tail share": ("all", "tail_share"),
 }
@@ -102,7 +103,8 @@ def print_ledger(rows: Rows, *, all_models: bool = False) -> None:
     out.print("(valid decides; test is there to be believed; tail: users whose event is outside the top 20 % of items)")
     out.print()
     out.print(further_table(rows, all_models=all_models))
-    out.print("(NDCG by segment of the event and by activity of the user; coverage, Gini and tail share of the lists)")
+    out.print("(NDCG by segment of the event and by activity of the user; coverage: items in any list, of all")
+    out.print("and of those outside the top 20 %; Gini and tail share of the lists)")
     out.print()
     reasons = {(row["variant"], row["model_name"]): (row["verdict"], row["reason"]) for row in rows}
     for (variant, model), (verdict, reason) in sorted(reasons.items(), key=lambda each: _order(each[0][0])):

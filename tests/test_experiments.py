@@ -147,6 +147,7 @@ LEDGER_ROWS = [
     ledger_row("plain", "blend", "valid", "top20_tail", 0.05, 0.04),
     ledger_row("plain", "als_plain", "valid", "all", 0.06, 0.0, "baseline"),
     {**ledger_row("plain", "blend", "valid", "all", 0.7, 0.1), "metric": "coverage"},
+    {**ledger_row("plain", "blend", "valid", "top20_tail", 0.6, 0.1), "metric": "coverage"},
 ]
 
 
@@ -168,7 +169,7 @@ def test_the_command_prints_a_line_a_variant_model_and_fold(tmp_path, monkeypatc
     ]
     assert "plain blend: accepted: because" in result.stdout
     further = [line.split() for line in result.stdout.splitlines() if "0.7000" in line]
-    assert further == [["plain", "blend", "valid", "-", "-", "-", "-", "0.7000", "-", "-"]]
+    assert further == [["plain", "blend", "valid", "-", "-", "-", "-", "0.7000", "0.6000", "-", "-"]]
     as_json = json.loads(CliRunner().invoke(cli.app, ["ledger", "--json"]).stdout)
     assert len(as_json["ledger"]) == len(LEDGER_ROWS)
     assert CliRunner().invoke(cli.app, ["ledger", "-q"]).stdout == ""
@@ -291,7 +292,7 @@ def test_every_variant_model_fold_and_metric_has_its_row(told):
         (row["segment"], row["metric"]) for row in told.rows if row["model_name"] == "blend" and row["fold"] == "valid"
     }
     assert {("all", name) for name in ("ndcg", "recall", "tail_share", "coverage", "gini")} < of_blend
-    assert {("top20_tail", "ndcg"), ("top20_head", "ndcg")} < of_blend
+    assert {("top20_tail", "ndcg"), ("top20_head", "ndcg"), ("top20_tail", "coverage")} < of_blend
     assert ("light_users", "ndcg") in of_blend  # all have seven events: none is heavy
     assert len({row["config_hash"] for row in told.rows}) == 7
     by_key = {tuple(row[name] for name in t.LEDGER.key): row for row in told.rows}

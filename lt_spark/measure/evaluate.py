@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from lt_spark.core.config import EvaluateConfig
 from lt_spark.core.tables import METRICS
 from lt_spark.frames.bootstrap import bootstrap_differences
-from lt_spark.measure.lists import list_metrics
+from lt_spark.measure.lists import SEGMENTS, list_metrics
 
 BASELINE = "als_plain"
 USER_METRIC_NAMES = ("precision", "recall", "f1", "hit_rate", "ndcg", "mrr", "map")
@@ -41,19 +41,26 @@ def metrics(
 
 def _list_rows(lists: DataFrame, item_segments: DataFrame, ks: Sequence[int], fold: str) -> DataFrame:
     wide = list_metrics(lists, item_segments, ks)
+    columns = [("all", name, name) for name in LIST_METRIC_NAMES]
+    columns += [(segment, "coverage", f"coverage_{segment}") for segment in SEGMENTS]
     named = F.array(
         *(
-            F.struct(F.lit(name).alias("metric"), F.col(name).cast("double").alias("value"))
-            for name in LIST_METRIC_NAMES
+            F.struct(
+                F.lit(segment).alias("segment"),
+                F.lit(name).alias("metric"),
+                F.col(column).cast("double").alias("value"),
+            )
+            for segment, name, column in columns
         )
     )
-    long = wide.select("model_name", "k", "n_users", F.inline(named))
-    base = long.where(F.col("model_name") == BASELINE).select("k", "metric", F.col("value").alias("baseline_value"))
+    long = wide.select("model_name", "k", "n_users", F.inline(named)).where(F.col("value").isNotNull())
+    of_baseline = long.where(F.col("model_name") == BASELINE)
+    base = of_baseline.select("segment", "k", "metric", F.col("value").alias("baseline_value"))
     none = F.lit(None).cast("double")
-    return long.join(base, ["k", "metric"], "left").select(
+    return long.join(base, ["segment", "k", "metric"], "left").select(
         F.lit(fold).alias("fold"),
         "model_name",
-        F.lit("all").alias("segment"),
+        "segment",
         "k",
         "metric",
         "n_users",

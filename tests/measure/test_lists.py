@@ -21,12 +21,25 @@ def test_by_hand_and_against_the_kernel(spark: Any, frame: Any) -> None:
     segment = {0: "head", 1: "tail", 2: "cold", 3: "cold"}
     segments = frame(
         t.ITEM_SEGMENTS,
-        [{"fold": "test", "item_idx": i, "segment": segment[i], "n_interactions": n} for i, n in counts.items()],
+        [
+            {
+                "fold": "test",
+                "item_idx": i,
+                "segment": segment[i],
+                "segment_top20": "head" if i == 0 else "tail",
+                "n_interactions": n,
+            }
+            for i, n in counts.items()
+        ],
     )
     row = list_metrics(lists, segments, [2]).first()
     assert row["n_users"] == 2
     assert row["tail_share"] == pytest.approx(2 / 4)
     assert row["coverage"] == pytest.approx(3 / 4)
+    of_segments = {"head": 1, "mid": None, "tail": 1, "cold": 1 / 2, "tail_and_cold": 2 / 3, "top20_head": 1}
+    of_segments["top20_tail"] = 2 / 3
+    for name, expected in of_segments.items():
+        assert row[f"coverage_{name}"] == (None if expected is None else pytest.approx(expected)), name
     assert row["n_items_reached"] == 3
     assert row["gini"] == pytest.approx(gini(np.array([2, 1, 1, 0])))
     assert row["mean_popularity"] == pytest.approx((8 + 8 + 4 + 0) / 4)
