@@ -24,6 +24,8 @@ from lt_spark.core.config import Config
 from lt_spark.core.errors import RunLockedError, StorageError
 from lt_spark.core.storage import Storage
 
+_SETTLES_AFTER_S = 5.0
+"""After it another run, that found the same half a table at the same moment, has made it whole too."""
 IN_PROGRESS = "in progress"
 """Stands in for the key of a stage whose tables are being replaced."""
 
@@ -167,9 +169,13 @@ class RunLock:
         row = [(self._storage.run_id, self._owner, time.time(), t.SCHEMA_VERSION)]
         rows = self._storage.spark.createDataFrame(row, t.RUN_LOCK.schema)
         with _of_one_winner():
-            if not self._storage.write_first(t.RUN_LOCK, rows):
-                merge = self._storage.delta(t.RUN_LOCK).alias("lock").merge(rows.alias("new"), F.lit(True))
-                merge.whenNotMatchedInsertAll().execute()
+            if self._storage.write_first(t.RUN_LOCK, rows):
+                return
+            if not self._storage.exists(t.RUN_LOCK):  # half a table, which a killed run left
+                self._storage.delta(t.RUN_LOCK)
+                time.sleep(_SETTLES_AFTER_S)
+            merge = self._storage.delta(t.RUN_LOCK).alias("lock").merge(rows.alias("new"), F.lit(True))
+            merge.whenNotMatchedInsertAll().execute()
 
     def _set(self, run_id: str, where: Column) -> None:
         """Change the lock's row where it is as told."""

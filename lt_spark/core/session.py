@@ -39,9 +39,9 @@ LOCAL_DEFAULTS = {
     "spark.log.level": "FATAL",  # what fails is raised, and told once
 }
 MACHINE_GPU = "lt_spark.machine_gpu"
+"""Local property of a job whose tasks run one at a time and have the machine's GPU to themselves."""
 _DAEMON = "lt_spark.core.python_daemon"
 """Starts Python workers that need not read archives anew at each task, as those of Spark's own daemon do."""
-"""Local property of a job whose tasks run one at a time and have the machine's GPU to themselves."""
 _GPU_DEVICE = Path("/dev/nvidia0")
 _PROFILES: dict[float, Any] = {}
 """One profile a share of a GPU: each that is built stays with the scheduler for ever."""

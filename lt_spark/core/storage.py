@@ -27,6 +27,8 @@ _PROPERTIES = {
 }
 _FULL_DISK = ("No space left on device", "Disk quota exceeded")
 _MARKER = "_lt_spark_scratch"
+_OF_DELTA = ("part-", ".", "_")
+"""How the names of data files begin that a write leaves which did not reach its commit."""
 
 
 class Storage:
@@ -135,7 +137,8 @@ class Storage:
         """Make a table with its first rows, where there is nothing yet: of two who try at once, one makes it.
 
         Returns:
-            Whether it was made; never in a catalog, which makes tables in two transactions.
+            Whether it was made; not over what a killed run left in its place, and never in a catalog, which makes
+            tables in two transactions.
         """
         if self._tables.catalog or not self._is_new(table):
             return False
@@ -144,9 +147,7 @@ class Storage:
         except AnalysisException as error:
             if "ALREADY_EXISTS" not in str(error):
                 raise
-            if self.exists(table):
-                return False
-            self._write_new(table, rows)
+            return False
         return True
 
     def merge_new(self, table: t.Table, rows: DataFrame, replace_where: str = "", stage_key: str = "") -> None:
@@ -242,7 +243,16 @@ class Storage:
             rows: its rows.
             stage_key: goes into the commit's metadata.
             replaces: whether it is made over what a killed run left in its place, too.
+
+        Raises:
+            StorageError: where files lie in its place that are no Delta table's: a later VACUUM would remove them.
         """
+        foreign = _foreign_file(self.spark, self.location(table))
+        if foreign is not None:
+            raise StorageError(
+                f"{table.full_name} cannot be made at {self.location(table)}: expected an empty folder or none, found "
+                f"{foreign}. Move the files away, or set tables.root to another folder."
+            )
         location = self.location(table).replace("`", "``")
         writer = rows.writeTo(f"delta.`{location}`").using("delta").tableProperty("comment", table.comment)
         for name, value in _PROPERTIES.items():
@@ -370,6 +380,25 @@ def remove_folder(spark: SparkSession, path: str) -> None:
     if path.startswith("/"):
         shutil.rmtree(path, ignore_errors=True)
         return
+    files, target = _hadoop(spark, path)
+    files.delete(target, True)
+
+
+def _foreign_file(spark: SparkSession, path: str) -> str | None:
+    """Return a file below a folder that no write of a Delta table leaves there; None: there is none."""
+    files, target = _hadoop(spark, path)
+    if not files.exists(target):
+        return None
+    found = files.listFiles(target, True)
+    while found.hasNext():
+        file = found.next().getPath()
+        if not file.getName().startswith(_OF_DELTA) and file.getParent().getName() != "_delta_log":
+            return str(file)
+    return None
+
+
+def _hadoop(spark: SparkSession, path: str) -> tuple[Any, Any]:
+    """Return a path's Hadoop file system, and the path as Hadoop names it."""
     jvm: Any = spark._jvm  # the JVM is the one door to Hadoop's file systems
     target = jvm.org.apache.hadoop.fs.Path(path)
-    target.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()).delete(target, True)
+    return target.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()), target

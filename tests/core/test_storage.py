@@ -65,6 +65,19 @@ def test_a_table_is_made_over_what_a_killed_write_left(storage: Storage) -> None
     assert storage.count(t.ITEM_SEGMENTS) == 0
 
 
+def test_files_of_others_are_not_made_part_of_a_table(storage: Storage, frame: Any) -> None:
+    place = Path(storage.location(t.ITEM_SEGMENTS))
+    (place / "fold=valid").mkdir(parents=True)
+    (place / "fold=valid" / "part-00000-0123.c000.snappy.parquet").touch()  # of a write that was killed
+    (place / "photos").mkdir()
+    (place / "photos" / "holiday.png").touch()
+    with pytest.raises(StorageError, match=r"expected an empty folder or none, found .*holiday\.png"):
+        storage.write(t.ITEM_SEGMENTS, frame(t.ITEM_SEGMENTS, [segment("valid", 1)]), "valid")
+    assert not storage.exists(t.ITEM_SEGMENTS)
+    (place / "photos" / "holiday.png").unlink()
+    assert storage.write(t.ITEM_SEGMENTS, frame(t.ITEM_SEGMENTS, [segment("valid", 1)]), "valid") == 1
+
+
 def test_a_place_with_marks_in_its_name(spark: Any, frame: Any, tmp_path: Path) -> None:
     root = {"tables": {"root": str(tmp_path / "it`s a 'röot'.x")}, "files": {"root": str(tmp_path / "f")}}
     storage = Storage(spark, Config.model_validate(root), "run-1")
