@@ -10,6 +10,7 @@ from lt_spark.core.errors import ConfigError, SourceError, nearest
 from lt_spark.prepare import business_rules as cleaning
 from lt_spark.prepare.sources import read_source
 from lt_spark.prepare.strict_csv import UNREADABLE
+from lt_spark.rank import reach as reaching
 from lt_spark.rank import rerank as reranking
 from lt_spark.rank import rerank_report as telling
 from lt_spark.rank.blend import blend as blend_candidates
@@ -77,21 +78,20 @@ def blend(c: Context) -> None:
     """Blend all models' candidates into recommendations; re-rank them where the configuration or rules ask for it."""
     models, weights, section = c.config.blend.models, c.read(t.BLEND_WEIGHTS), c.config.rerank
     if c.fold == "live" and accepted_model(c) == BASELINE:
-        models, section = (BASELINE,), RerankConfig()
+        models, section = (BASELINE,), RerankConfig(reach_share=0)
         weights = c.spark.createDataFrame([(ALL_USERS, BASELINE, 1.0, 0.0)], t.BLEND_WEIGHTS.schema)
     candidates = [c.read(t.CANDIDATES[name]) for name in models]
     segments, seed, in_force = c.read(t.ITEM_SEGMENTS), c.config.core.seed, rules_in_force(c)
     settings = reranking.settings(section, c.config.blend.n, has_rules=in_force is not None)
-    if not settings.rules:
-        c.write(t.RECOMMENDATIONS, blend_candidates(candidates, weights, segments, c.config.blend.n, seed, c.fold))
-        if c.storage.exists(t.RERANK_REPORT):
-            c.write_rows(t.RERANK_REPORT, [])
-        return
     cap_field = section.cap_field if section.cap is not None else ""
     facts = reranking.item_facts(segments, c.read(t.ITEMS), cap_field, in_force)
-    rows = scored(candidates, weights, facts, seed, c.fold)
-    of_users = None if in_force is None else _user_rules(c, in_force)
-    _write_and_tell(c, reranking.rerank(rows, of_users, settings, c.fold), settings)
+    if settings.rules:
+        rows = scored(candidates, weights, facts, seed, c.fold)
+        of_users = None if in_force is None else _user_rules(c, in_force)
+        lists = reranking.rerank(rows, of_users, settings, c.fold)
+    else:
+        lists = blend_candidates(candidates, weights, segments, c.config.blend.n, seed, c.fold)
+    _write_and_tell(c, lists, settings, section, facts.select("item_idx", "group") if cap_field else None)
 
 
 def _user_rules(c: Context, in_force: DataFrame) -> DataFrame:
@@ -100,12 +100,34 @@ def _user_rules(c: Context, in_force: DataFrame) -> DataFrame:
     return user_rules(in_force, c.users, seen, c.recommendable, c.read(t.ITEM_SEGMENTS))
 
 
-def _write_and_tell(c: Context, reranked: DataFrame, settings: Settings) -> None:
+def _write_and_tell(
+    c: Context, lists: DataFrame, settings: Settings, section: RerankConfig, groups: DataFrame | None
+) -> None:
     """Write the lists, what they cost added up on the way, and the report."""
     summed = Observation()
-    told = reranked.observe(summed, *telling.summed(settings))
-    c.write(t.RECOMMENDATIONS, told.where(F.col("rank").isNotNull()))
-    totals = summed.get
-    rows = telling.report([float(totals[f"s{place}"] or 0.0) for place in range(len(totals))], settings, c.fold)
-    c.write_rows(t.RERANK_REPORT, list(rows))
-    c.notes += [f"blend ({c.fold}): {sentence}" for sentence in telling.in_words(rows)]
+    if settings.rules:
+        lists = lists.observe(summed, *telling.summed(settings)).where(F.col("rank").isNotNull())
+    of_reach: telling.Report = []
+    if section.reach_share > 0:
+        with c.scratch("lists") as folder:
+            lists.select(*t.RECOMMENDATIONS.column_names).write.parquet(folder)
+            written = c.spark.read.parquet(folder)
+            before = reaching.sums(written, section.reach_k)
+            chosen = reaching.exchanges(written, section, int(before["users"]), groups).persist()
+            try:
+                of_reach = reaching.report(before, chosen, c.fold)
+                c.write(t.RECOMMENDATIONS, reaching.exchanged(written, chosen, section))
+            finally:
+                chosen.unpersist()
+    else:
+        c.write(t.RECOMMENDATIONS, lists)
+    rows: telling.Report = []
+    if settings.rules:
+        totals = summed.get
+        rows = telling.report([float(totals[f"s{place}"] or 0.0) for place in range(len(totals))], settings, c.fold)
+    sentences = telling.in_words(rows)
+    if of_reach:
+        sentences.append(reaching.in_words(of_reach))
+    if rows or of_reach or c.storage.exists(t.RERANK_REPORT):
+        c.write_rows(t.RERANK_REPORT, [*rows, *of_reach])
+    c.notes += [f"blend ({c.fold}): {sentence}" for sentence in sentences]

@@ -313,7 +313,7 @@ def _produced(config: Config, variant: _Variant, model_name: str) -> Config:
     sections = {name: getattr(variant.config, name) for name in SETTING_SECTIONS}
     if model_name != BLEND:
         sections["blend"] = variant.config.blend.model_copy(update={"models": (model_name,)})
-        sections["rerank"] = RerankConfig()  # a model alone is measured as it ranks
+        sections["rerank"] = RerankConfig(reach_share=0)  # a model alone is measured as it ranks
     return config.model_copy(update=sections)
 
 

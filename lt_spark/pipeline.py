@@ -311,7 +311,12 @@ STAGES: tuple[Stage, ...] = (
         "lt_spark.rank.blend",
         ("blend", "rerank"),
         reads_live=(t.ACCEPTED_SETTINGS, t.BUSINESS_RULES, t.INTERACTIONS_SPLIT),
-        more_modules=("lt_spark.rank.rerank", "lt_spark.rank.rerank_report", "lt_spark.rank.user_rules"),
+        more_modules=(
+            "lt_spark.rank.rerank",
+            "lt_spark.rank.rerank_report",
+            "lt_spark.rank.user_rules",
+            "lt_spark.rank.reach",
+        ),
     ),
     Stage(
         "evaluate",

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -93,6 +94,14 @@ def test_shares_of_models_sum_to_one(shop: Any) -> None:
         assert sum(part["share"] for part in row["because"]) <= 1.0 + 1e-9
 
 
+def n_exchanges(own: list[float], of_places: list[float]) -> int:
+    """Two items of a list may have changed places, so that one of them is seen at all; the score is of the place."""
+    assert sorted(own) == pytest.approx(sorted(of_places))
+    n_places = sum(a != pytest.approx(b) for a, b in zip(own, of_places, strict=True))
+    assert n_places in (0, 2)
+    return n_places // 2
+
+
 @pytest.mark.spark
 def test_scores_and_reasons_follow_from_their_parts(shop: Any) -> None:
     _, config, storage, _ = shop
@@ -121,6 +130,7 @@ def test_scores_and_reasons_follow_from_their_parts(shop: Any) -> None:
     recommended = storage.read(t.RECOMMENDATIONS, "live").collect()
     assert len(recommended) > N_USERS
     named = 0
+    own_scores, place_scores = defaultdict(list), defaultdict(list)
     for row in recommended:
         user, item = row["user_idx"], row["item_idx"]
         held = {name: math.log1p(popular[item]) / math.log1p(max(popular.values())) for name in weights}
@@ -130,8 +140,10 @@ def test_scores_and_reasons_follow_from_their_parts(shop: Any) -> None:
             * math.exp(-weights[name]["popularity_power"] * held[name])
             for name in weights
         }
-        assert sum(parts.values()) == pytest.approx(row["score"])
-        shares = {name: part / row["score"] for name, part in parts.items() if part > 0}
+        own = sum(parts.values())
+        own_scores[user].append(own)
+        place_scores[user].append(row["score"])
+        shares = {name: part / own for name, part in parts.items() if part > 0}
         assert {part["model_name"]: part["share"] for part in row["models"]} == pytest.approx(shares)
         told: dict[int, float] = {}
         for name in similar:
@@ -149,6 +161,9 @@ def test_scores_and_reasons_follow_from_their_parts(shop: Any) -> None:
             assert told[reason["item_idx"]] == pytest.approx(reason["share"], abs=1e-5)
             named += 1
     assert named > len(recommended) // 2
+    n_exchanged = sum(n_exchanges(scores, place_scores[user]) for user, scores in own_scores.items())
+    told = storage.read(t.RERANK_REPORT, "live").where("rule = 'reach' AND measure = 'users_touched'").first()
+    assert told["value"] == n_exchanged <= config.rerank.reach_share * N_USERS
 
 
 @pytest.mark.spark

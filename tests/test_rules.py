@@ -21,7 +21,14 @@ N_USERS, N = 24, 12
 BEFORE = ["clean", "split", "segment", "popularity", "neighbours"]
 AFTER = ["rules", "blend", "publish"]
 HEADER = "item_id,action,value,user_id,starts_on,ends_on,reason\n"
-QUOTA_AND_CAP = {"quota_share": 0.6, "quota_alpha": 0.3, "quota_floor": 0.0, "cap": 4, "cap_field": "kind"}
+WITHOUT_REACH = {"reach_share": 0.0}
+QUOTA_AND_CAP = WITHOUT_REACH | {
+    "quota_share": 0.6,
+    "quota_alpha": 0.3,
+    "quota_floor": 0.0,
+    "cap": 4,
+    "cap_field": "kind",
+}
 
 
 class Live:
@@ -31,6 +38,7 @@ class Live:
         settings = write_shop(folder, n_users=N_USERS)
         settings["blend"] = {"n": N, "models": ["popularity", "neighbours"]}
         settings["candidates"] = {"n": 40}
+        settings["rerank"] = WITHOUT_REACH
         self.spark, self.settings, self.rules_file = spark, settings, folder / "rules.csv"
         self.today = datetime.now(UTC).date()
         for purpose in ("produce", "evaluate"):

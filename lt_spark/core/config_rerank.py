@@ -6,7 +6,7 @@ from lt_spark.core.section import Section
 
 
 class RerankConfig(Section):
-    """The blend's lists re-ranked: a quota for tail and cold items, a cap per category or brand. Off by default."""
+    """The blend's lists re-ranked: reach, and, off by default, a quota for tail and cold items and a cap per brand."""
 
     quota_share: float = Field(0.0, ge=0, lt=1)
     """Wanted share of tail and cold items in every prefix of a list, as a coin would give it (FA*IR); 0: no quota."""
@@ -22,11 +22,10 @@ class RerankConfig(Section):
     """Attribute of the items that the cap is about, such as brand; items without it are not capped."""
     cap_k: int = Field(10, ge=1)
     """Places that the cap holds for."""
-
-    @property
-    def is_on(self) -> bool:
-        """Whether lists are re-ranked."""
-        return self.quota_share > 0 or self.cap is not None
+    reach_share: float = Field(0.1, ge=0, le=1)
+    """At most so many of the lists get an item that nobody would be shown otherwise; 0: none."""
+    reach_k: int = Field(10, ge=1)
+    """Places that people see: such an item takes the last of them, in the list that has it highest."""
 
     @model_validator(mode="after")
     def _complete(self) -> "RerankConfig":

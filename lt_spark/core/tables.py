@@ -588,7 +588,7 @@ RERANK_REPORT = Table(
     "What the re-ranking of the blend did, and what it cost.",
     (
         FOLD,
-        Column("rule", "string", "quota, cap, or rules (the shop's)"),
+        Column("rule", "string", "quota, cap, rules (the shop's), or reach"),
         Column("measure", "string", "users, users_touched, items_moved, score_lost, tail_share_before, ..."),
         Column("value", "double", "count, or share"),
     ),
