@@ -45,7 +45,7 @@ class Shop:
             server.headers.clear()
 
     def _copy(self, spark: Any, source: Path, settings: dict[str, Any], folder: Path) -> None:
-        shutil.copytree(source, folder)  # times of change stay: they are part of the source's fingerprint
+        shutil.copytree(source, folder)
         moved = yaml.safe_dump(settings).replace(str(source), str(folder))
         self.spark, self.folder, self.settings = spark, folder, yaml.safe_load(moved)
 

@@ -6,7 +6,7 @@ import io
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from functools import partial, reduce
+from functools import cache, partial, reduce
 from glob import has_magic
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -41,6 +41,8 @@ from lt_spark.prepare.strict_csv import (
 
 MAX_WHOLE_FILE_BYTES = 256_000_000
 """A text file above this is read in parts: the bytes of a remote one would go through one task's memory."""
+_MAX_HASHED_BYTES = 1_000_000_000
+"""Files of more bytes together are known by their times of change: each run would read them an extra time."""
 
 Kind = Literal["interactions", "items", "users", "triples", "links", "rules"]
 _NEEDED: dict[Kind, tuple[str, ...]] = {
@@ -344,10 +346,11 @@ def _remote_head(spark: SparkSession, path: str, n_bytes: int = 1 << 20) -> IO[b
 
 
 def source_fingerprint(spark: SparkSession, source: SourceFile, kind: Kind = "interactions") -> str:
-    """Return a hash that changes when a source changes; reads no content.
+    """Return a hash that changes when a source changes.
 
-    Of files: names, sizes and times of change. Of Delta tables: the newest version and its time. No Spark job runs for
-    files that the driver reaches as local paths; an empty path gives the hash of nothing.
+    Of local files of a gigabyte together: names and content, so that a copy of the data makes nothing anew; of larger
+    ones and of files elsewhere names, sizes and times of change. Of Delta tables: the newest version and its time. No
+    Spark job runs for files that the driver reaches as local paths; an empty path gives the hash of nothing.
 
     Raises:
         SourceError: where nothing is there.
@@ -359,16 +362,25 @@ def source_fingerprint(spark: SparkSession, source: SourceFile, kind: Kind = "in
         if found == "delta" and (Path(without_scheme(source.path)) / "_delta_log").is_dir():
             log = Path(without_scheme(source.path)) / "_delta_log"
             newest = max((file for file in log.iterdir() if file.name[:20].isdigit()), key=lambda file: file.name)
-            facts = [(newest.name, newest.stat().st_size, newest.stat().st_mtime_ns)]
+            facts: list[tuple[str, int, int | str]] = [(newest.name, newest.stat().st_size, newest.stat().st_mtime_ns)]
         elif found in ("delta", "table"):
             facts = [_table_version(spark, source.path, found)]
         else:
-            facts = [(part.name, part.size, part.modified) for part in list_parts(spark, source.path, kind)]
+            parts = list_parts(spark, source.path, kind)
+            is_hashed = all(part.is_local for part in parts) and sum(part.size for part in parts) <= _MAX_HASHED_BYTES
+            facts = [(part.name, part.size, _content(part) if is_hashed else part.modified) for part in parts]
     except SourceError:
         raise
     except Exception as error:
         raise _spark_failure(source, kind, found, error) from error
     return hashlib.sha256(repr([source.path, found, sorted(facts)]).encode()).hexdigest()
+
+
+@cache
+def _content(part: SourcePart) -> str:
+    """Return a hash of a local file's content; read again in this process only when its size or time changes."""
+    with open(part.path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _table_version(spark: SparkSession, path: str, found: FileFormat) -> tuple[str, int, int]:

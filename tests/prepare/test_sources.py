@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pyspark.sql import Row, SparkSession
 
 from lt_spark.core.config import InteractionColumns, InteractionsSource, ItemColumns, ItemsSource, SourceFile
 from lt_spark.core.errors import ConfigError, SourceError
+from lt_spark.prepare import sources
 from lt_spark.prepare.sources import read_source, source_fingerprint
 from lt_spark.prepare.strict_csv import UNREADABLE
 
@@ -128,13 +130,19 @@ def test_a_table_without_a_time_has_no_order(spark: SparkSession) -> None:
         read_source(spark, source, "interactions")
 
 
-def test_fingerprint_of_files(spark: SparkSession, tmp_path: Path) -> None:
+def test_fingerprint_of_files(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = SourceFile(path=str(tmp_path / "log.csv"))
     (tmp_path / "log.csv").write_text("u,i\n1,x\n")
     before = source_fingerprint(spark, source)
     assert source_fingerprint(spark, source) == before
-    (tmp_path / "log.csv").write_text("u,i\n1,x\n2,y\n")
-    assert source_fingerprint(spark, source) != before
+    os.utime(tmp_path / "log.csv", ns=(1, 1))
+    assert source_fingerprint(spark, source) == before, "a copy of the same data"
+    (tmp_path / "log.csv").write_text("u,i\n1,y\n")
+    assert source_fingerprint(spark, source) != before, "other content of the same size"
+    monkeypatch.setattr(sources, "_MAX_HASHED_BYTES", 3)
+    large = source_fingerprint(spark, source)
+    os.utime(tmp_path / "log.csv", ns=(1, 1))
+    assert source_fingerprint(spark, source) != large, "of a large one the time of change counts"
     assert source_fingerprint(spark, SourceFile()) == source_fingerprint(spark, SourceFile())
 
 
