@@ -18,7 +18,7 @@ from lt_spark.variants import variant_configs
 from tests.fake_model import FakeModel, fake_model, sensible_answer, title_of
 from tests.prepared_shop import Shop as PreparedShop
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(900)]
 LAST = "describe"
 
 
@@ -95,7 +95,6 @@ def test_nothing_is_asked_twice(shop: Shop) -> None:
     assert sorted(row["key"] for row in shop.titled_rows(current=False)) == before
 
 
-@pytest.mark.slow
 def test_new_events_ask_nothing_again(shop: Shop) -> None:
     described = {row["title"] for row in shop.titled_rows()}
     with (shop.folder / "interactions.csv").open("a", newline="", encoding="utf-8") as file:
@@ -105,7 +104,6 @@ def test_new_events_ask_nothing_again(shop: Shop) -> None:
     assert all(n == 1 for n in shop.asked().values())
 
 
-@pytest.mark.slow
 def test_a_new_prompt_asks_again_and_the_old_rows_stay(shop: Shop) -> None:
     import lt_spark.enrich
 
@@ -125,7 +123,6 @@ def test_a_new_prompt_asks_again_and_the_old_rows_stay(shop: Shop) -> None:
     assert {row["prompt_version"] for row in shop.titled_rows()} == {"ecommerce-1"}
 
 
-@pytest.mark.slow
 def test_a_stricter_gate_judges_again_and_asks_nothing(shop: Shop) -> None:
     shop.change("text_gate", max_chars=40)
     shop.run()
@@ -135,7 +132,6 @@ def test_a_stricter_gate_judges_again_and_asks_nothing(shop: Shop) -> None:
     assert all(row["description"] and row["description"] != row["answer"] for row in rows)
 
 
-@pytest.mark.slow
 def test_new_examples_ask_only_what_they_change(shop: Shop) -> None:
     shop.run(renew_examples=True)
     assert shop.asked() == {}, "the same catalogue makes the same pool"
@@ -156,7 +152,6 @@ def test_an_item_is_never_its_own_example(server: FakeModel, described: Any) -> 
         assert titles[-1] not in titles[:-1]
 
 
-@pytest.mark.slow
 def test_a_budget_stops_and_continue_goes_on(spark: Any, server: FakeModel, shop: Shop) -> None:
     n_all = len(shop.titled_rows())
     shop.forget()
@@ -176,7 +171,6 @@ def test_a_budget_stops_and_continue_goes_on(spark: Any, server: FakeModel, shop
     assert (estimate.items, estimate.probed, estimate.tokens) == (n_all - 40, n_all - 40, 120 * (n_all - 40))
 
 
-@pytest.mark.slow
 def test_what_the_engine_failed_on_is_asked_again(shop: Shop) -> None:
     shop.forget()
     victim = "Thing 40 «é»"
@@ -189,7 +183,6 @@ def test_what_the_engine_failed_on_is_asked_again(shop: Shop) -> None:
     assert {row["status"] for row in shop.titled_rows()} == {"accepted"}
 
 
-@pytest.mark.slow
 def test_an_engine_that_always_fails_stops_the_stage(shop: Shop) -> None:
     shop.forget()
     shop.server.answer = lambda text: None
@@ -210,7 +203,6 @@ def test_a_bad_answer_gets_one_more_try_then_the_fallback(shop: Shop) -> None:
     assert {row["n_tries"] for row in rows} == {2}
 
 
-@pytest.mark.slow
 def test_items_with_the_same_text_are_asked_once_and_untitled_ones_not(shop: Shop) -> None:
     with (shop.folder / "items.csv").open("a", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([[f"twin{n}", "Blue enamel bucket", "garden tool, tool"] for n in range(3)])
@@ -224,7 +216,6 @@ def test_items_with_the_same_text_are_asked_once_and_untitled_ones_not(shop: Sho
     assert "describe: 2 items have no title that can be read: nothing is written of them" in summary.notes
 
 
-@pytest.mark.slow
 def test_misspelt_fields_are_named(shop: Shop) -> None:
     shutil.rmtree(shop.folder / "tables" / "silver" / "prompt_examples")
     shop.change("describe", keyword_fields=["knd"])
@@ -247,7 +238,6 @@ def test_what_is_missing_is_told_before_any_task(shop: Shop, section: str, value
         shop.run(force=True, stages=["describe"])
 
 
-@pytest.mark.slow
 def test_imported_texts_pass_the_same_gate(shop: Shop) -> None:
     texts = shop.folder / "texts.csv"
     with texts.open("w", newline="", encoding="utf-8") as file:
@@ -273,7 +263,6 @@ def test_imported_texts_pass_the_same_gate(shop: Shop) -> None:
     assert shop.asked() == {}
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_variants_of_the_ledger_read_what_is_written_and_ask_nothing(shop: Shop) -> None:
     shop.change("als_plain", ranks=[4], alphas=[10.0], max_iter=2)
