@@ -190,13 +190,14 @@ class TestLive:
         } == {"als_plain"}
         assert shop.report("live") == {}, "what another run told of the fold is gone"
 
-    def test_quota_and_cap_hold_on_valid_and_rules_do_not(self, live: Any) -> None:
+    @pytest.mark.parametrize("reach", [{}, {"reach_share": 0.5, "reach_k": 5}])
+    def test_quota_and_cap_hold_on_valid_and_rules_do_not(self, live: Any, reach: dict[str, Any]) -> None:
         shop, _, _ = live
-        config = shop.with_rules.model_copy(update={"rerank": shop.config(rerank=QUOTA_AND_CAP).rerank})
+        config = shop.with_rules.model_copy(update={"rerank": shop.config(rerank=QUOTA_AND_CAP | reach).rerank})
         context = Context(shop.spark, config, shop.storage, "blend", "valid", datetime(2026, 1, 1))
         blend_stage.blend(context)
         told, lists = shop.report("valid"), shop.lists("valid")
-        assert {rule for rule, _ in told} == {"quota", "cap"}
+        assert {rule for rule, _ in told} == {"quota", "cap", *(["reach"] if reach else [])}
         assert told["quota", "users"] == told["cap", "users"] == len(lists) > N_USERS // 2
         assert told["quota", "tail_share_before"] < told["quota", "tail_share_after"]
         assert told["quota", "tail_share_after"] == told["cap", "tail_share_before"]
@@ -206,14 +207,18 @@ class TestLive:
         items = shop.storage.read(t.ITEMS).collect()
         kinds = {row["item_idx"]: row["attributes"][0]["value"] for row in items if row["attributes"]}
         n_short = n_over = n_tail = n_places = 0
+        rule, k = ("reach", 5) if reach else ("cap", 10)
         for rows in lists.values():
             assert len(rows) == N
             has = [sum(row["segment"] in ("tail", "cold") for row in rows[: place + 1]) for place in range(N)]
             n_short += any(count < wanted for count, wanted in zip(has, least, strict=True))
             of_kind = [kinds[row["item_idx"]] for row in rows[:10]]
             n_over += max(map(of_kind.count, of_kind)) > 4
-            n_tail, n_places = n_tail + has[9], n_places + 10
+            n_tail, n_places = n_tail + has[k - 1], n_places + k
         assert n_over <= told["cap", "users_short"]
         assert n_short <= told["quota", "users_short"] + told["cap", "users_short"]
-        assert n_tail / n_places == pytest.approx(told["cap", "tail_share_after"])
-        assert [note.split(":")[0] for note in context.notes] == ["blend (valid)"] * 2
+        assert n_tail / n_places == pytest.approx(told[rule, "tail_share_after"])
+        if reach:
+            assert 0 < told["reach", "users_touched"] <= 0.5 * len(lists)
+            assert told["reach", "users"] == len(lists)
+        assert [note.split(":")[0] for note in context.notes] == ["blend (valid)"] * (3 if reach else 2)
