@@ -83,15 +83,17 @@ def blend(c: Context) -> None:
     candidates = [c.read(t.CANDIDATES[name]) for name in models]
     segments, seed, in_force = c.read(t.ITEM_SEGMENTS), c.config.core.seed, rules_in_force(c)
     settings = reranking.settings(section, c.config.blend.n, has_rules=in_force is not None)
-    cap_field = section.cap_field if section.cap is not None else ""
-    facts = reranking.item_facts(segments, c.read(t.ITEMS), cap_field, in_force)
+    groups = None
     if settings.rules:
+        cap_field = section.cap_field if section.cap is not None else ""
+        facts = reranking.item_facts(segments, c.read(t.ITEMS), cap_field, in_force)
+        groups = facts.select("item_idx", "group") if cap_field else None
         rows = scored(candidates, weights, facts, seed, c.fold)
         of_users = None if in_force is None else _user_rules(c, in_force)
         lists = reranking.rerank(rows, of_users, settings, c.fold)
     else:
         lists = blend_candidates(candidates, weights, segments, c.config.blend.n, seed, c.fold)
-    _write_and_tell(c, lists, settings, section, facts.select("item_idx", "group") if cap_field else None)
+    _write_and_tell(c, lists, settings, section, groups)
 
 
 def _user_rules(c: Context, in_force: DataFrame) -> DataFrame:
