@@ -96,16 +96,19 @@ class Bar:
         """Bind the bar to a live display."""
         self._progress = progress
         self._task = progress.add_task("starting", total=None)
+        self._at_work: dict[int, str] = {}
 
     def __call__(self, event: "StageEvent") -> None:
         """Move the bar."""
         label = stage_label(event.stage, event.fold)
-        text = f"{label}: {event.text}" if event.kind == "progress" else label
-        self._progress.update(self._task, total=event.total, description=text)
+        self._at_work[event.index] = f"{label}: {event.text}" if event.kind == "progress" else label
         if event.kind not in ("start", "progress"):
+            del self._at_work[event.index]
             self._progress.update(self._task, completed=event.index)
             if event.kind != "up_to_date":
                 self._progress.console.print(event_line(event))
+        if self._at_work:
+            self._progress.update(self._task, total=event.total, description=" | ".join(self._at_work.values()))
 
 
 def _write_error(line: str) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from lt_spark import stages as s
 from lt_spark import text_bert_stage as ts
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
-from lt_spark.core.errors import ConfigError
+from lt_spark.core.errors import ConfigError, LtSparkError
 from lt_spark.core.runs import (
     IN_PROGRESS,
     RunLock,
@@ -34,6 +35,7 @@ from lt_spark.core.session import describe_job
 from lt_spark.core.storage import Storage, disk_errors
 from lt_spark.pipeline import EVALUATE, PRODUCE, STAGES, Purpose, Stage, chosen_stages, settings_of, tables_read
 from lt_spark.prepare.sources import source_fingerprint
+from lt_spark.side_by_side import do_all, waits_for
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,8 @@ def run(
     config, notes = _with_accepted(storage, config, purpose)
     tasks = stage_tasks(spark, config, storage, purpose, stages, first, last)
     tasks = going_on(tasks, go_on=go_on, renew_examples=renew_examples)
-    tell = listener or (lambda event: None)
     events: list[StageEvent] = []
+    tell = _in_turn(listener or (lambda event: None))
     if all(task.is_done for task in tasks) and not force:
         for index, task in enumerate(tasks, start=1):
             events.append(StageEvent("up_to_date", task.stage.name, task.fold or None, index, len(tasks)))
@@ -155,18 +157,24 @@ def run(
             # what reads the tables of a stage that goes on is stale from now on, killed or not
             if task.goes_on and task.done is not None:
                 record_stage(storage, task.stage.name, task.fold, IN_PROGRESS, 0.0, {})
+        stopped = threading.Event()
+        contexts = [_context(spark, config, storage, task, renew_examples, stopped) for task in tasks]
+
+        def do(place: int) -> None:
+            _do(contexts[place], tasks[place], place + 1, len(tasks), force, lambda e: _note(e, events, tell))
+
         try:
-            for index, task in enumerate(tasks, start=1):
-                context = _context(spark, config, storage, task, renew_examples)
-                try:
-                    _do(context, task, index, len(tasks), force, lambda event: _note(event, events, tell))
-                finally:
-                    notes += context.notes
+            waits = waits_for([(task.stage, task.fold) for task in tasks])
+            do_all(spark, waits, do, config.run.side_by_side, stopped)
         finally:
-            ended = zip(events, tasks, strict=False)
+            notes += [note for context in contexts for note in context.notes]
+            events.sort(key=lambda event: event.index)
             record_run(
                 storage,
-                [(e.stage, e.fold, e.kind.replace("_", " "), e.seconds, e.rows, task.key) for e, task in ended],
+                [
+                    (e.stage, e.fold, e.kind.replace("_", " "), e.seconds, e.rows, tasks[e.index - 1].key)
+                    for e in events
+                ],
             )
     return replace(
         _summary(storage, purpose, started, events, _test_metrics(storage), notes), groups=_test_groups(storage, config)
@@ -331,15 +339,47 @@ def _input_key(keys: dict[tuple[str, str], str], table: t.Table, fold: str) -> s
     return keys.get((writer.name, fold)) or keys.get((writer.name, "valid"))
 
 
+def _in_turn(tell: Callable[[StageEvent], None]) -> Callable[[StageEvent], None]:
+    """Return a listener that is told of one event at a time."""
+    turn = threading.Lock()
+
+    def told(event: StageEvent) -> None:
+        with turn:
+            tell(event)
+
+    return told
+
+
 def _note(event: StageEvent, events: list[StageEvent], tell: Callable[[StageEvent], None]) -> None:
     if event.kind not in ("start", "progress"):
         events.append(event)
     tell(event)
 
 
-def _context(spark: SparkSession, config: Config, storage: Storage, task: StageTask, renew_examples: bool) -> s.Context:
+def _context(
+    spark: SparkSession,
+    config: Config,
+    storage: Storage,
+    task: StageTask,
+    renew_examples: bool,
+    stopped: threading.Event,
+) -> s.Context:
+    def check() -> None:
+        if stopped.is_set():
+            raise LtSparkError(f"the run was interrupted: stage {task.stage.name} ends without what it was making")
+
     now = datetime.now(UTC).replace(tzinfo=None)
-    return s.Context(spark, config, storage, task.stage.name, task.fold, now, task.key, renew_examples=renew_examples)
+    return s.Context(
+        spark,
+        config,
+        storage,
+        task.stage.name,
+        task.fold,
+        now,
+        task.key,
+        renew_examples=renew_examples,
+        check=check,
+    )
 
 
 def _do(
@@ -360,9 +400,12 @@ def _do(
         record_stage(storage, name, task.fold, IN_PROGRESS, 0.0, {})
     describe_job(context.spark, f"lt_spark {name}{f' ({fold})' if fold else ''}")
     started = time.monotonic()
-    context.tell = lambda text: tell(
-        StageEvent("progress", name, fold, index, total, time.monotonic() - started, text=text)
-    )
+
+    def tell_progress(text: str) -> None:
+        context.check()
+        tell(StageEvent("progress", name, fold, index, total, time.monotonic() - started, text=text))
+
+    context.tell = tell_progress
     try:
         task.stage.run(context)
     except Exception:

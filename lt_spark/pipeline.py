@@ -56,6 +56,10 @@ class Stage:
     """Whether the configuration wants it; a stage that is off is left out, and what it wrote before stays."""
     once_a_run: bool = False
     """Whether a run does it in the first of its folds only: what it writes has no fold."""
+    runs_network: bool = False
+    """Whether it runs or trains a network, by all cores or the GPU."""
+    after_all: bool = False
+    """Whether it waits for every stage before it, whatever it reads."""
     more_modules: tuple[str, ...] = ()
     """Modules that it calls and ``module`` does not import: their code is part of its key too."""
 
@@ -97,6 +101,7 @@ STAGES: tuple[Stage, ...] = (
         (),
         is_on=es.embed_is_on,
         more_modules=(_DISTURB,),
+        runs_network=True,
     ),
     Stage(
         "split",
@@ -130,6 +135,7 @@ STAGES: tuple[Stage, ...] = (
         reads_valid=(t.ITEM_SEGMENTS,),
         is_on=es.describe_is_on,
         once_a_run=True,
+        runs_network=True,
     ),
     Stage(
         "embed_enriched",
@@ -143,6 +149,7 @@ STAGES: tuple[Stage, ...] = (
         is_on=es.embed_is_on,
         once_a_run=True,
         more_modules=(_DISTURB,),
+        runs_network=True,
     ),
     Stage(
         "context",
@@ -152,6 +159,7 @@ STAGES: tuple[Stage, ...] = (
         cs.context,
         "lt_spark.enrich.context",
         ("context", "language_model", "text_gate", "embed", "describe", "privacy"),
+        runs_network=True,
     ),
     Stage(
         "rebalance",
@@ -224,6 +232,7 @@ STAGES: tuple[Stage, ...] = (
             "lt_spark.enrich.embed",
             _DISTURB,
         ),
+        runs_network=True,
     ),
     Stage(
         "als",
@@ -272,6 +281,7 @@ STAGES: tuple[Stage, ...] = (
         ("valid",),
         is_on=bs.bert_is_on,
         more_modules=_BERT_MODULES,
+        runs_network=True,
     ),
     Stage(
         "bert",
@@ -291,6 +301,7 @@ STAGES: tuple[Stage, ...] = (
         ("bert", "models", "candidates", "evaluate", "produce"),
         is_on=bs.bert_is_on,
         more_modules=_BERT_MODULES,
+        runs_network=True,
     ),
     Stage(
         "tune",
@@ -375,6 +386,7 @@ STAGES: tuple[Stage, ...] = (
         "lt_spark.publish.gold",
         ("publish", "popularity", "describe"),
         PRODUCE,
+        after_all=True,
     ),
 )
 _MODELS_OF_VECTORS = ("als", "content", "tune_bert", "bert")

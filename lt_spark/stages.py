@@ -82,6 +82,8 @@ class Context:
     """What the person who runs it should know."""
     tell: Callable[[str], None] = lambda text: None
     """Tells of progress within the stage."""
+    check: Callable[[], None] = lambda: None
+    """Raises where the run has ended meanwhile, and nothing may be written any more."""
 
     def read(self, table: t.Table, fold: str | None = None) -> DataFrame:
         """Read a table; of a folded one the rows of this fold, or of the one named."""
@@ -89,6 +91,7 @@ class Context:
 
     def write(self, table: t.Table, rows: DataFrame) -> None:
         """Write a table in one transaction and remember the number of rows."""
+        self.check()
         self.rows[table.full_name] = self.storage.write(table, rows, self.fold or None, self.stage_key)
 
     def write_rows(self, table: t.Table, rows: list[tuple[object, ...]]) -> None:

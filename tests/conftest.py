@@ -54,16 +54,25 @@ def spark() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def shop(spark: Any, tmp_path_factory: Any) -> tuple[Any, Any, Any, Any]:
-    """One whole, undisturbed run on the small shop: its session, configuration, storage and summary."""
+def shop_and_reads(spark: Any, tmp_path_factory: Any) -> tuple[tuple[Any, Any, Any, Any], Any]:
+    """The run of ``shop``, and which tables its stages read."""
     from lt_spark.core.config import Config
     from lt_spark.core.storage import Storage
     from lt_spark.passes import run
+    from tests.reads import noted_reads
     from tests.small_shop import write_whole_shop
 
     config = Config.model_validate(write_whole_shop(tmp_path_factory.mktemp("shop")))
-    summary = run(spark, config)
-    return spark, config, Storage(spark, config), summary
+    with noted_reads() as reads:
+        summary = run(spark, config, listener=reads.told)
+    return (spark, config, Storage(spark, config), summary), reads
+
+
+@pytest.fixture(scope="session")
+def shop(shop_and_reads: Any) -> tuple[Any, Any, Any, Any]:
+    """One whole, undisturbed run on the small shop: its session, configuration, storage and summary."""
+    found: tuple[Any, Any, Any, Any] = shop_and_reads[0]
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -56,6 +56,13 @@ def test_a_run_does_every_stage_of_every_fold(shop: Any) -> None:
 
 
 @pytest.mark.spark
+def test_a_stage_reads_only_what_it_waits_for(shop_and_reads: Any) -> None:
+    _, reads = shop_and_reads
+    assert reads.by_stage["als"] >= {t.ALS_SETTINGS, t.INTERACTIONS_SPLIT}
+    assert reads.undeclared() == {}
+
+
+@pytest.mark.spark
 def test_the_summary_has_test_metrics_of_every_model(shop: Any) -> None:
     *_, summary = shop
     named = {(row["model_name"], row["segment"]) for row in summary.metrics}
@@ -260,7 +267,8 @@ def test_generated_code_and_interpreted_plans_write_the_same(shop: Any, other_pl
     spark, config, storage, _ = shop
     shutil.copytree(config.tables.root, tmp_path / "tables")
     tables = config.tables.model_copy(update={"root": str(tmp_path / "tables")})
-    moved = config.model_copy(update={"tables": tables})
+    one_at_a_time = config.run.model_copy(update={"side_by_side": 1})
+    moved = config.model_copy(update={"tables": tables, "run": one_at_a_time})
     again = Storage(spark, moved)
     # all of them twice would take minutes: these join, window, explode and aggregate, and tests/test_submit.py runs all
     stages = chosen_stages(["split", "segment", "rebalance", "neighbours", "blend"], None, None)

@@ -60,6 +60,8 @@ class RunConfig(Section):
 
     lock_stale_after_s: float = Field(900.0, gt=0)
     """A lock whose owner gave no sign of life for so long is taken over; seconds."""
+    side_by_side: int = Field(2, ge=1, le=16)
+    """Most stages at a time, of those that do not wait for each other; 1: one after the other."""
 
 
 FileFormat = Literal["auto", "csv", "jsonl", "parquet", "delta", "table"]

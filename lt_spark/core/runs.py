@@ -26,6 +26,8 @@ from lt_spark.core.storage import Storage
 
 _SETTLES_AFTER_S = 5.0
 """After it another run, that found the same half a table at the same moment, has made it whole too."""
+_RECORD = threading.Lock()
+"""Held while a stage is recorded: of two threads that make the first record one makes the table."""
 IN_PROGRESS = "in progress"
 """Stands in for the key of a stage whose tables are being replaced."""
 
@@ -76,7 +78,8 @@ def record_stage(
     """Append a stage that is done to ``silver.stage_runs``: from now on it is skipped while its key stays the same."""
     now = datetime.now(UTC).replace(tzinfo=None)
     row = (stage, fold or None, key, storage.run_id, now, seconds, json.dumps(rows, sort_keys=True), is_complete)
-    storage.write(t.STAGE_RUNS, storage.spark.createDataFrame([row], t.STAGE_RUNS.schema))
+    with _RECORD:
+        storage.write(t.STAGE_RUNS, storage.spark.createDataFrame([row], t.STAGE_RUNS.schema))
 
 
 def record_run(storage: Storage, stages: Sequence[tuple[str, str | None, str, float, dict[str, int], str]]) -> None:

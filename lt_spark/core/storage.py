@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,8 @@ _PROPERTIES = {
 }
 _FULL_DISK = ("No space left on device", "Disk quota exceeded")
 _MARKER = "_lt_spark_scratch"
+_COMMIT = threading.Lock()
+"""Held while the session says what commits carry: it says so for all its threads."""
 _OF_DELTA = ("part-", ".", "_")
 """How the names of data files begin that a write leaves which did not reach its commit."""
 
@@ -181,17 +184,18 @@ class Storage:
 
     @contextmanager
     def _commits_say(self, text: str) -> Iterator[None]:
-        """Set what commits that have no option for it carry as ``userMetadata``."""
+        """Set what commits that have no option for it carry as ``userMetadata``: one thread at a time."""
         setting = "spark.databricks.delta.commitInfo.userMetadata"
-        before = self.spark.conf.get(setting, None)
-        self.spark.conf.set(setting, text)
-        try:
-            yield
-        finally:
-            if before is None:
-                self.spark.conf.unset(setting)
-            else:
-                self.spark.conf.set(setting, before)
+        with _COMMIT:
+            before = self.spark.conf.get(setting, None)
+            self.spark.conf.set(setting, text)
+            try:
+                yield
+            finally:
+                if before is None:
+                    self.spark.conf.unset(setting)
+                else:
+                    self.spark.conf.set(setting, before)
 
     def take(self, table: t.Table, other: "Storage") -> bool:
         """Copy a whole table of another root, all its folds, file by file, where this root has none yet.
@@ -254,16 +258,16 @@ class Storage:
                 f"{foreign}. Move the files away, or set tables.root to another folder."
             )
         location = self.location(table).replace("`", "``")
-        writer = rows.writeTo(f"delta.`{location}`").using("delta").tableProperty("comment", table.comment)
+        writer = rows.writeTo(f"delta.`{location}`").using("delta").option("userMetadata", self._said(stage_key))
+        writer = writer.tableProperty("comment", table.comment)
         for name, value in _PROPERTIES.items():
             writer = writer.tableProperty(name, value)
         if table.partition_by:
             writer = writer.partitionedBy(*map(F.col, table.partition_by))
-        with self._commits_say(self._said(stage_key)):
-            if replaces:
-                writer.createOrReplace()
-            else:
-                writer.create()
+        if replaces:
+            writer.createOrReplace()
+        else:
+            writer.create()
         self._note(table)
 
     def _create(self, table: t.Table) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from lt_spark.core.config import EvaluateConfig
@@ -54,10 +54,11 @@ def _list_rows(lists: DataFrame, item_segments: DataFrame, ks: Sequence[int], fo
         )
     )
     long = wide.select("model_name", "k", "n_users", F.inline(named)).where(F.col("value").isNotNull())
-    of_baseline = long.where(F.col("model_name") == BASELINE)
-    base = of_baseline.select("segment", "k", "metric", F.col("value").alias("baseline_value"))
+    # not by a join: that would read all lists twice
+    of_baseline = F.max(F.when(F.col("model_name") == BASELINE, F.col("value")))
+    compared = long.withColumn("baseline_value", of_baseline.over(Window.partitionBy("segment", "k", "metric")))
     none = F.lit(None).cast("double")
-    return long.join(base, ["segment", "k", "metric"], "left").select(
+    return compared.select(
         F.lit(fold).alias("fold"),
         "model_name",
         "segment",

@@ -16,7 +16,7 @@ def list_metrics(lists: DataFrame, item_segments: DataFrame, ks: Sequence[int]) 
     tail_share = listed tail and cold items / listed items; coverage = items in any list / catalogue, and
     coverage_<segment> = the segment's items in any list / the segment's items, null where it has none;
     gini = inequality of exposure over the catalogue, zeros included, G = sum_i (2 i - n - 1) x_i / (n sum x),
-    x ascending, from the histogram of exposures; mean_popularity = mean known events of a listed item;
+    x ascending; mean_popularity = mean known events of a listed item;
     novelty = mean -log2(n_i / n), an unseen item counted as half an event.
 
     Args:
@@ -40,20 +40,28 @@ def list_metrics(lists: DataFrame, item_segments: DataFrame, ks: Sequence[int]) 
     exposures = listed.groupBy(*_KEY, "item_idx").agg(F.count(F.lit(1)).alias("n_shown"))
     described = exposures.join(catalogue, "item_idx").crossJoin(F.broadcast(totals))
     share = F.greatest(F.col("n_interactions"), F.lit(0.5)) / F.col("n_total")
-    shown = F.sum("n_shown")
-    per_model = described.groupBy(*_KEY).agg(
-        (F.sum(F.when(_is_of("tail_and_cold"), F.col("n_shown")).otherwise(0)) / shown).alias("tail_share"),
-        (F.count(F.lit(1)) / F.first("n_catalogue")).alias("coverage"),
-        *(
-            (F.count_if(_is_of(name)) / F.nullif(F.first(f"n_{name}"), F.lit(0))).alias(f"coverage_{name}")
-            for name in SEGMENTS
-        ),
-        F.count(F.lit(1)).alias("n_items_reached"),
-        (F.sum(F.col("n_shown") * F.col("n_interactions")) / shown).alias("mean_popularity"),
-        (F.sum(-F.log2(share) * F.col("n_shown")) / shown).alias("novelty"),
+    shown, n = F.sum("n_shown"), F.col("n_catalogue")
+    of_list = Window.partitionBy(*_KEY)
+    # items that nobody is shown stand first, and add nothing: x = 0
+    place = n - F.count(F.lit(1)).over(of_list) + F.row_number().over(of_list.orderBy("n_shown"))
+    per_model = (
+        described.withColumn("inequality", (2 * place - n - 1) * F.col("n_shown"))
+        .groupBy(*_KEY)
+        .agg(
+            (F.sum(F.when(_is_of("tail_and_cold"), F.col("n_shown")).otherwise(0)) / shown).alias("tail_share"),
+            (F.count(F.lit(1)) / F.first("n_catalogue")).alias("coverage"),
+            *(
+                (F.count_if(_is_of(name)) / F.nullif(F.first(f"n_{name}"), F.lit(0))).alias(f"coverage_{name}")
+                for name in SEGMENTS
+            ),
+            (F.sum("inequality") / (F.first("n_catalogue") * shown)).alias("gini"),
+            F.count(F.lit(1)).alias("n_items_reached"),
+            (F.sum(F.col("n_shown") * F.col("n_interactions")) / shown).alias("mean_popularity"),
+            (F.sum(-F.log2(share) * F.col("n_shown")) / shown).alias("novelty"),
+        )
     )
     users = listed.groupBy(*_KEY).agg(F.countDistinct("user_idx").alias("n_users"))
-    return users.join(per_model, _KEY).join(_gini(exposures, totals), _KEY)
+    return users.join(per_model, _KEY)
 
 
 def _is_of(segment: str) -> Column:
@@ -63,20 +71,3 @@ def _is_of(segment: str) -> Column:
     if segment.startswith("top20_"):
         return F.col("segment_top20") == segment.removeprefix("top20_")
     return F.col("segment") == segment
-
-
-def _gini(exposures: DataFrame, totals: DataFrame) -> DataFrame:
-    """Return (model_name, k, gini) from the histogram of exposures; items without any stand first with x = 0."""
-    histogram = exposures.groupBy(*_KEY, "n_shown").agg(F.count(F.lit(1)).alias("m"))
-    ascending = Window.partitionBy(*_KEY).orderBy("n_shown")
-    whole = Window.partitionBy(*_KEY)
-    n = F.col("n_catalogue")
-    zeros = n - F.sum("m").over(whole)
-    before = zeros + F.sum("m").over(ascending) - F.col("m")
-    # items c+1..c+m of equal x: sum of (2 i - n - 1) = m (2 c + m - n)
-    return (
-        histogram.crossJoin(F.broadcast(totals))
-        .withColumn("part", F.col("m") * (2 * before + F.col("m") - n) * F.col("n_shown"))
-        .groupBy(*_KEY)
-        .agg((F.sum("part") / (F.first("n_catalogue") * F.sum(F.col("m") * F.col("n_shown")))).alias("gini"))
-    )
