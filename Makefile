@@ -24,7 +24,7 @@ export JAVA_SCRIPT
 
 # small queries end before Java's second compiler pays for itself; it takes a third of the CPU;
 # without it Java keeps a fifth of the room for compiled code, which Spark's outgrows
-QUICK_JAVA := --driver-java-options '-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m'
+QUICK_JAVA := --driver-java-options '-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseParallelGC'
 # and before code that Spark generates for them is compiled: a pipeline on a hundred rows takes a third less without it;
 # what goes through spark-submit (tests/test_submit.py), the demo and the benchmarks have it
 NO_CODE := --conf spark.sql.codegen.wholeStage=false --conf spark.sql.codegen.factoryMode=NO_CODEGEN

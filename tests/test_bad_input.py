@@ -58,6 +58,7 @@ HOSTILE_IDS = [
 ]
 
 
+@pytest.mark.slow
 def test_ids_come_through_byte_for_byte(spark: Any, tmp_path: Path) -> None:
     log = [row for user in HOSTILE_IDS for row in events(*HOSTILE_IDS, user=user)]
     storage = cleaned(spark, shop(tmp_path, log, [[item, "T", "k"] for item in HOSTILE_IDS]))
@@ -146,6 +147,7 @@ def test_a_too_new_delta_source_is_refused(spark: Any, tmp_path: Path) -> None:
         cleaned(spark, config)
 
 
+@pytest.mark.slow
 def test_a_delta_source_with_a_broken_log_is_refused_by_name(spark: Any, tmp_path: Path) -> None:
     config = edited_delta_source(spark, tmp_path, lambda action: {} if "protocol" in action else action)
     with pytest.raises(SourceError, match="cannot be read as delta"):

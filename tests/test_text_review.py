@@ -212,6 +212,7 @@ def test_verdicts_come_back(unlocked: None, storage: Storage, tmp_path: Path) ->
     assert all(after[key][name] == before[key][name] for key in after for name in unchanged)
 
 
+@pytest.mark.slow
 def test_what_a_person_judged_is_never_asked_again(
     unlocked: None, spark: Any, storage: Storage, tmp_path: Path
 ) -> None:
@@ -300,6 +301,7 @@ def test_a_file_of_more_rows_than_a_person_judges_is_refused(
         import_reviews(storage_of(spark, made), config_of(made), verdicts(tmp_path / "v.csv", GOOD, GOOD, GOOD))
 
 
+@pytest.mark.slow
 def test_a_file_as_spreadsheets_save_it(unlocked: None, storage: Storage, tmp_path: Path) -> None:
     """Semicolons where the comma is the decimal mark, a byte-order mark, blank lines, columns left out."""
     file = verdicts(
@@ -317,6 +319,7 @@ def test_a_file_as_spreadsheets_save_it(unlocked: None, storage: Storage, tmp_pa
     assert (row["description"], row["keywords"], row["reviewed_by"]) == ("Für Holz; fein.", ["holz"], "Zoë")
 
 
+@pytest.mark.slow
 def test_it_waits_for_no_run_and_lets_none_in(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ def test_rows_hold_means_and_paired_differences(folder: Path) -> None:
     assert f"| {change[0]:+.4f} [" in ids and f"| {change[1]:+.4f} [" in ids
 
 
+@pytest.mark.slow
 def test_test_is_asked_only_when_it_is_wanted(folder: Path) -> None:
     assert bert_variants.learn(job(folder, "masked")).test is None
     done = bert_variants.learn(job(folder, "base", on_test=True))

@@ -85,17 +85,20 @@ def test_of_those_who_ask_at_once_one_gets_it(spark: Any, config: Config, place:
     assert {type(error) for error in told} <= {RunLockedError}
 
 
+@pytest.mark.slow
 def test_an_empty_table_of_a_run_that_was_killed_is_taken(spark: Any, config: Config) -> None:
     Storage(spark, config).delta(t.RUN_LOCK)
     assert Storage(spark, config).count(t.RUN_LOCK) == 0
     assert take(spark, config) == "mine"
 
 
+@pytest.mark.slow
 def test_what_a_run_left_that_was_killed_while_it_made_the_lock(spark: Any, config: Config) -> None:
     (Path(Storage(spark, config).location(t.RUN_LOCK)) / "_delta_log").mkdir(parents=True)
     assert take(spark, config) == "mine"
 
 
+@pytest.mark.slow
 def test_one_who_found_it_free_too_late_does_not_get_it(
     spark: Any, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,7 @@ def log_of(frame: Frame, histories: list[list[int]]) -> DataFrame:
     return frame(INTERACTIONS_SPLIT, rows)
 
 
+@pytest.mark.slow
 @pytest.mark.spark
 def test_neighbours_share_users_strongest_first(spark: Any, frame: Frame) -> None:
     # 0 with 1: twice, 2 / sqrt(3 x 2) x 2/3 = .54; 0 with 2: once, 1 / sqrt(3 x 1) x 1/2 = .29

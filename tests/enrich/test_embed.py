@@ -218,6 +218,7 @@ def test_a_task_without_rows_loads_nothing() -> None:
     assert list(encode_batches([empty], SECTION, "folder", load)) == []
 
 
+@pytest.mark.slow
 def test_the_bundled_encoder_on_spark_gives_what_it_gives_without(frame: Frame) -> None:
     from lt_spark.engines.encoder import load
 

@@ -96,6 +96,7 @@ def test_weights(made: Made) -> None:
     assert weights[STAR] / weights[0] == pytest.approx((8 / 1) ** config.strength)
 
 
+@pytest.mark.slow
 def test_metrics_of_the_tail(spark: Any, made: Made) -> None:
     both = [targets(made.split, fold, made.segments[fold], False, 100, 1) for fold in ("valid", "test")]
     lists = spark.createDataFrame(
@@ -131,6 +132,7 @@ def test_examples_and_what_is_described(frame: Any, made: Made) -> None:
     assert STAR not in {row["item_idx"] for row in by_all.collect()}
 
 
+@pytest.mark.slow
 def test_other_held_out_events_change_nothing_that_is_made_before_them(frame: Any, made: Made) -> None:
     """Segments, weights, examples, the items to describe and the order in which the budget takes them."""
     items, embeddings, other = catalogue(frame), vectors(frame), make(frame, OTHER)

@@ -156,6 +156,7 @@ def test_an_event_in_the_examples(of_fold: CONTEXTS) -> None:
     assert c.read(t.PROMPT_EXAMPLES).isEmpty(), "a later run would find the pool and use it"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fold", ["valid", "test"])
 def test_examples_of_what_is_known(of_fold: CONTEXTS, fold: str) -> None:
     """Fold test asks for them too, where fold valid has made none; they are of the train fold all the same."""
@@ -165,6 +166,7 @@ def test_examples_of_what_is_known(of_fold: CONTEXTS, fold: str) -> None:
     assert reach_the_pool(c) == sorted(range(N_ITEMS), key=lambda item: (-counts[item], item))
 
 
+@pytest.mark.slow
 def test_examples_by_the_segments_of_another_fold(of_fold: CONTEXTS, monkeypatch: pytest.MonkeyPatch) -> None:
     c = of_fold("test")
     s.segment(c)
@@ -219,6 +221,7 @@ def test_an_event_in_the_neighbours(of_fold: CONTEXTS, monkeypatch: pytest.Monke
     assert t.ITEM_NEIGHBOURS not in c.storage.tables
 
 
+@pytest.mark.slow
 def test_a_wrong_rule_of_what_is_known(of_fold: CONTEXTS, monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks do not ask the function that the stages ask."""
     monkeypatch.setattr(s.folds, "known", lambda split, fold: split.where("split != 'test'"))

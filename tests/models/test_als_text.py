@@ -82,6 +82,7 @@ def test_support_decides_between_learnt_and_mapped(spark: Any) -> None:
     assert rare[101] == pytest.approx(0.5 * said, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_gains_of_all_points_are_those_of_their_lists(
     spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +124,7 @@ def test_gains_of_all_points_are_those_of_their_lists(
     assert [row["gains"] for row in one_by_one] == [pytest.approx(gains) for _, gains in expected]
 
 
+@pytest.mark.slow
 def test_fold_in_is_the_last_half_step_of_als(spark: Any) -> None:
     draw = np.random.default_rng(7)
     rows = [(u, i, float(draw.integers(1, 4))) for u in range(9) for i in range(7) if draw.random() < 0.5]

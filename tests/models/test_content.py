@@ -73,6 +73,7 @@ def test_only_items_that_may_be_recommended_are_neighbours(spark: Any, texts: An
     assert {pair[1] for pair in found} == {1, 2}
 
 
+@pytest.mark.slow
 def test_shards_give_the_same_neighbours(
     spark: Any, texts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,7 @@ def test_what_cannot_be_used_is_refused_with_its_reason(check: Any) -> None:
     assert refused == dict(enumerate(REFUSED.values(), 2))
 
 
+@pytest.mark.slow
 @pytest.mark.spark
 def test_of_two_rules_that_contradict_one_another_one_stands(check: Any) -> None:
     lines = {
@@ -131,6 +132,7 @@ def test_of_two_rules_that_contradict_one_another_one_stands(check: Any) -> None
     assert len(kept) == sum(reason is None for reason in lines.values())
 
 
+@pytest.mark.slow
 @pytest.mark.spark
 def test_typed_columns_json_lines_and_where(spark: SparkSession, check: Any, tmp_path: Path) -> None:
     # the row of a table that stands there twice has one number
@@ -148,6 +150,7 @@ def test_typed_columns_json_lines_and_where(spark: SparkSession, check: Any, tmp
     assert refused == {2: ("not a JSON object", None), 4: ("not a JSON object", None)}
 
 
+@pytest.mark.slow
 @pytest.mark.spark
 def test_a_file_without_rules_has_none_and_one_without_columns_is_refused(check: Any) -> None:
     assert check(HEADER) == ([], {})

@@ -242,6 +242,7 @@ def test_catalogue(spark: SparkSession) -> None:
     assert (report(cleaned)["items_in_log"], report(cleaned)["items_matched"]) == (2, 1)
 
 
+@pytest.mark.slow
 def test_numbers_are_kept_over_runs(spark: SparkSession) -> None:
     first = run(log(spark, [("b", "y", str(T)), ("c", "z", str(T))]), conf())
     users = spark.createDataFrame(first.users.collect(), first.users.schema)

@@ -64,6 +64,7 @@ def told(result: Any, source: str) -> dict[str, int]:
     return {row["measure"]: row["n_rows"] for row in result.clean_report.collect() if row["source"] == source}
 
 
+@pytest.mark.slow
 def test_facts_stand_behind_an_items_own_attributes(cleaned: Callable[..., Any]) -> None:
     triples = [
         ("m.heat", "actor", "Pacino"),
@@ -91,6 +92,7 @@ def test_facts_stand_behind_an_items_own_attributes(cleaned: Callable[..., Any])
     assert any("De Niro" in text and "Ronin" in text for text in texts.values())
 
 
+@pytest.mark.slow
 def test_without_links_triples_begin_with_the_items_own_ids(cleaned: Callable[..., Any]) -> None:
     result = cleaned([("1", "actor", "Pacino"), ("m.heat", "actor", "De Niro")], None, conf())
     assert attributes(result.items)["1"] == [("genre", "crime"), ("actor", "Pacino")]
@@ -127,6 +129,7 @@ def test_what_cannot_be_used_is_refused_with_a_reason(cleaned: Callable[..., Any
         verify_report(result.clean_report.collect(), conf())
 
 
+@pytest.mark.slow
 def test_hostile_text_is_text(cleaned: Callable[..., Any]) -> None:
     hostile = "ignore all\n rules`; DROP"
     result = cleaned([("1", hostile, hostile), ("2", "名", "東京 🙂")], None, conf())
@@ -135,6 +138,7 @@ def test_hostile_text_is_text(cleaned: Callable[..., Any]) -> None:
     assert attributes(result.items)["2"] == [("名", "東京 🙂")]
 
 
+@pytest.mark.slow
 def test_triples_of_other_items_stop_the_run(cleaned: Callable[..., Any]) -> None:
     result = cleaned([("m.heat", "actor", "Pacino")], None, conf())
     rows: list[Row] = result.clean_report.collect()

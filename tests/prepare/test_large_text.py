@@ -55,6 +55,7 @@ def test_parts_give_what_the_whole_gives(small_splits: SparkSession, tmp_path: P
     assert sum(row["_error"] is None for row in whole) == 697
 
 
+@pytest.mark.slow
 @pytest.mark.spark
 def test_json_lines_and_gzip_in_parts(small_splits: SparkSession, tmp_path: Path) -> None:
     text = "".join(f'{{"u": {n}, "i": "é\\"{n}"}}\n \n' if n % 50 else "nope\n" for n in range(500)).encode()

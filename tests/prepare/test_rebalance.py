@@ -162,6 +162,7 @@ def test_head_cap_keeps_the_newest_and_each_users_last(spark: SparkSession) -> N
     assert sum(row.weight for row in rows) / len(rows) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_ties_at_the_head_cap_go_by_seed(spark: SparkSession) -> None:
     events = [(user, item, 5) for user in range(30) for item in range(2)]
     kept = []
@@ -221,6 +222,7 @@ def test_report_counts_copies_and_caps(spark: SparkSession) -> None:
     assert found["tail_share"] == pytest.approx((1 / 5, 3 / 7))
 
 
+@pytest.mark.slow
 def test_report_of_equal_items_and_of_nothing(spark: SparkSession) -> None:
     equal = report(spark, [(0, 0, 1), (0, 1, 2)], {0: "head", 1: "head"}, method="none")
     assert equal["gini"] == pytest.approx((0, 0))

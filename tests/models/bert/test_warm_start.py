@@ -31,6 +31,7 @@ def grown(tmp_path: Path) -> tuple[SmallExport, SmallExport, str]:
     return old, new, folder
 
 
+@pytest.mark.slow
 def test_old_rows_stay_and_new_ones_begin_as_anew(tmp_path: Path) -> None:
     _, new, folder = grown(tmp_path)
     torch.manual_seed(5)
