@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("LT_SPARK_MASTER", "local[2]")
+os.environ.setdefault("LT_SPARK_WORKERS_IMPORT", "")  # few tests ask a network
 _TOGETHER = {
     **dict.fromkeys(("tests/test_pipeline.py", "tests/test_bert.py", "tests/test_kill.py"), "shop"),
     **dict.fromkeys(

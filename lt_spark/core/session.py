@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from lt_spark.core.config import Config
 from lt_spark.core.errors import LtSparkError
+from lt_spark.core.python_daemon import ALSO
 
 DELTA_PACKAGE = "io.delta:delta-spark_2.13:4.0.1"
 _EXTENSIONS = {
@@ -44,6 +45,8 @@ MACHINE_GPU = "lt_spark.machine_gpu"
 """Local property of a job whose tasks run one at a time and have the machine's GPU to themselves."""
 _DAEMON = "lt_spark.core.python_daemon"
 """Starts Python workers that need not read archives anew at each task, as those of Spark's own daemon do."""
+_OF_NETWORKS = "lt_spark.engines.ahead"
+"""What workers that ask a network begin with."""
 _GPU_DEVICE = Path("/dev/nvidia0")
 _PROFILES: dict[float, Any] = {}
 """One profile a share of a GPU: each that is built stays with the scheduler for ever."""
@@ -84,6 +87,8 @@ def start_session(config: Config, app_name: str) -> SparkSession:
             builder = builder.config(name, value)
         if _workers_find_daemon():
             builder = builder.config("spark.python.daemon.module", _DAEMON)
+            if asks_networks(config):
+                os.environ.setdefault(ALSO, _OF_NETWORKS)
         jars = local_delta_jars()
         if jars:
             builder = builder.config("spark.jars", ",".join(jars))
@@ -95,6 +100,13 @@ def start_session(config: Config, app_name: str) -> SparkSession:
         spark.sparkContext.setLogLevel("FATAL")
     check_delta(spark)
     return spark
+
+
+def asks_networks(config: Config) -> bool:
+    """Return whether Python workers run a network: an encoder, a language model, the sequence model."""
+    return bool(
+        config.embed.model or config.describe.enabled or config.context.enabled or "bert" in config.blend.models
+    )
 
 
 def _workers_find_daemon() -> bool:

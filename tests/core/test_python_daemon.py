@@ -1,5 +1,7 @@
 """Which archives the workers leave out, and where the daemon is used at all."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,8 @@ import pyspark
 import pytest
 
 from lt_spark.core import session
-from lt_spark.core.python_daemon import without_archives
+from lt_spark.core.config import Config
+from lt_spark.core.python_daemon import ALSO, without_archives
 
 HOME = Path(pyspark.__file__).parent
 SITE = str(HOME.parent)
@@ -80,3 +83,34 @@ def test_a_worker_knows_no_archive(spark: Any) -> None:
             yield pd.DataFrame({"entry": [entry for entry in found if "spark" in entry or "py4j" in entry]})
 
     assert [row["entry"] for row in spark.range(1).mapInPandas(see, "entry string").collect()] == []
+
+
+IMPORTS = "import sys; from lt_spark.core.python_daemon import import_ahead; import_ahead(); print(*sys.modules)"
+
+
+def modules_after_import_ahead(also: str) -> set[str]:
+    environment = {**os.environ, ALSO: also}
+    # this Python, and a line of this file
+    ended = subprocess.run(
+        [sys.executable, "-c", IMPORTS], env=environment, capture_output=True, text=True, check=True, timeout=300
+    )
+    (line,) = ended.stdout.splitlines()
+    return set(line.split())
+
+
+def test_workers_begin_with_pandas_and_what_is_not_there_is_no_error(tmp_path: Path) -> None:
+    found = modules_after_import_ahead("no_such_module")
+    assert {"pandas", "pyarrow"} <= found
+    assert "torch" not in found
+
+
+@pytest.mark.slow
+def test_workers_that_ask_a_network_begin_with_it() -> None:
+    found = modules_after_import_ahead("lt_spark.engines.ahead")
+    assert {"torch", "transformers.models.bert.modeling_bert"} <= found
+
+
+def test_a_session_without_networks_asks_for_none() -> None:
+    plain = {"models": ["als", "neighbours", "popularity"]}
+    assert session.asks_networks(Config())
+    assert not session.asks_networks(Config.model_validate({"blend": plain, "embed": {"model": ""}}))
