@@ -60,10 +60,10 @@ def test_a_prompt_keeps_its_lines(title: str) -> None:
 def test_a_long_title_takes_a_tenth_of_a_second_at_most(title: str) -> None:
     padded = (title * (50_000 // max(len(title), 1) + 1))[:50_000]
     spent = []
-    for _ in range(3):  # the best of three: other work may share the core
-        start = time.perf_counter()
+    for _ in range(3):  # the best of three, and of this thread alone: other work may share the core
+        start = time.thread_time()
         clean_text(padded, 300)
-        spent.append(time.perf_counter() - start)
+        spent.append(time.thread_time() - start)
     assert min(spent) < 0.1
 
 
