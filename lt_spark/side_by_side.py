@@ -61,7 +61,7 @@ def do_all(
         return
     board = _Board(needs)
     threads = [
-        InheritableThread(_work, args=(spark, board, do), name=f"lt_spark-{n}", daemon=True)
+        InheritableThread(_work, session=spark, args=(spark, board, do), name=f"lt_spark-{n}", daemon=True)
         for n in range(min(width, len(needs)))
     ]
     for thread in threads:
