@@ -74,6 +74,7 @@ def do_all(
         board.fail(error)
         for thread in threads:
             thread.join(_GRACE_S / len(threads))
+        raise
     if board.failed:
         raise board.failed[0]
 

@@ -139,6 +139,23 @@ def test_an_interrupt_ends_what_looks_at_it(spark: SparkSession, monkeypatch):
     assert sorted(begun) == [0, 1]
 
 
+def test_an_interrupt_is_raised_though_it_made_a_task_fail_first(spark: SparkSession, monkeypatch):
+    """Spark's own handler cancels the jobs, and their tasks fail, before the caller's thread is interrupted."""
+    join = side_by_side.InheritableThread.join
+
+    def interrupted(thread, timeout=None):
+        monkeypatch.undo()
+        join(thread, WAIT_S)
+        raise KeyboardInterrupt
+
+    def do(place: int) -> None:
+        raise ValueError("cancelled")
+
+    monkeypatch.setattr(side_by_side.InheritableThread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        do_all(spark, [set(), set()], do, 2, threading.Event())
+
+
 def test_a_thread_has_the_session_that_it_was_given(spark: SparkSession):
     own = spark.newSession()
     own.conf.set("lt_spark.test", "of this session")

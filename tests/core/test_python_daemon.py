@@ -98,7 +98,7 @@ def modules_after_import_ahead(also: str) -> set[str]:
     return set(line.split())
 
 
-def test_workers_begin_with_pandas_and_what_is_not_there_is_no_error(tmp_path: Path) -> None:
+def test_workers_begin_with_pandas_and_what_is_not_there_is_no_error() -> None:
     found = modules_after_import_ahead("no_such_module")
     assert {"pandas", "pyarrow"} <= found
     assert "torch" not in found
