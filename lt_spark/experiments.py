@@ -23,9 +23,10 @@ from lt_spark.core.runs import RunLock, code_version, done_stages, new_run_id, r
 from lt_spark.core.storage import Storage
 from lt_spark.measure import ledger
 from lt_spark.measure.group_metrics import compared
-from lt_spark.passes import StageEvent, StageTask, forgotten_fingerprint, run, stage_tasks
+from lt_spark.passes import StageEvent, run
 from lt_spark.pipeline import STAGES, chosen_stages
 from lt_spark.rank.features import ALL_USERS
+from lt_spark.stage_tasks import StageTask, forgotten_fingerprint, stage_tasks
 from lt_spark.stages import BASELINE, BLEND, SETTING_SECTIONS, gate_k, newest_accepted
 from lt_spark.variants import settings_hash, variant_configs
 

@@ -1,6 +1,5 @@
 """Passes over the pipeline: what is up to date is skipped, the rest is done and recorded."""
 
-import inspect
 import json
 import threading
 import time
@@ -9,33 +8,23 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from lt_spark import bert_stage as bs
-from lt_spark import blend_stage as ls
 from lt_spark import describe_stage as ds
 from lt_spark import enrich_stages as es
 from lt_spark import stages as s
 from lt_spark import text_bert_stage as ts
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
-from lt_spark.core.errors import ConfigError, LtSparkError
-from lt_spark.core.runs import (
-    IN_PROGRESS,
-    RunLock,
-    code_version,
-    done_stages,
-    new_run_id,
-    record_run,
-    record_stage,
-    stage_key,
-)
+from lt_spark.core.errors import LtSparkError
+from lt_spark.core.runs import IN_PROGRESS, RunLock, new_run_id, record_run, record_stage
 from lt_spark.core.session import describe_job
 from lt_spark.core.storage import Storage, disk_errors
-from lt_spark.pipeline import EVALUATE, PRODUCE, STAGES, Purpose, Stage, chosen_stages, settings_of, tables_read
-from lt_spark.prepare.sources import source_fingerprint
+from lt_spark.pipeline import STAGES, Purpose
 from lt_spark.side_by_side import do_all, waits_for
+from lt_spark.stage_tasks import StageTask, going_on, stage_tasks
 
 
 @dataclass(frozen=True)
@@ -80,24 +69,6 @@ class RunSummary:
     notes: list[str]
     groups: list[dict[str, object]] = field(default_factory=list)
     """The blend on test by group of users: rows of silver.group_metrics."""
-
-
-@dataclass(frozen=True)
-class StageTask:
-    """A stage in a fold ('' where it has none), its key by settings, code and inputs, and its newest done row."""
-
-    stage: Stage
-    fold: str
-    key: str
-    done: Row | None
-
-    goes_on: bool = False
-    """Whether it was stopped by its budget and is to go on, or reads what such a stage will write."""
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the newest done row has this key, and it is not to go on."""
-        return self.done is not None and self.done["stage_key"] == self.key and not self.goes_on
 
 
 def run(
@@ -230,113 +201,6 @@ def probe(spark: SparkSession, config: Config, planned: Sequence[PlannedStage]) 
         return None
     now = datetime.now(UTC).replace(tzinfo=None)
     return ds.estimate(s.Context(spark, config, storage, "describe", due[0].fold or "", now))
-
-
-def stage_tasks(
-    spark: SparkSession,
-    config: Config,
-    storage: Storage,
-    purpose: Purpose,
-    stages: Sequence[str] | None,
-    first: str | None,
-    last: str | None,
-) -> list[StageTask]:
-    """Return the tasks in order: stages without a fold, then fold by fold; keys come from settings, code and inputs."""
-    wanted = {stage.name for stage in chosen_stages(stages, first, last)}
-    es.check_config(config)
-    ts.check_config(config)
-    ls.check_config(config)
-    if config.disturb.is_on and purpose != "evaluate":
-        raise ConfigError(
-            "disturb.text or disturb.drop_share is set: expected --purpose evaluate, found one that makes "
-            "recommendations for users. Disturbed data are measured only; set disturb.text=own, disturb.drop_share=0."
-        )
-    folds = {"evaluate": EVALUATE, "produce": PRODUCE, "both": (*EVALUATE, *PRODUCE)}[purpose]
-    done = done_stages(storage)
-    source = config.source
-    sources = {
-        "clean": [
-            source_fingerprint(spark, source.interactions),
-            source_fingerprint(spark, source.items, "items"),
-            source_fingerprint(spark, source.users, "users"),
-            source_fingerprint(spark, source.triples, "triples"),
-            source_fingerprint(spark, source.links, "links"),
-            forgotten_fingerprint(storage),
-        ],
-        "rules": [source_fingerprint(spark, source.rules, "rules")],
-    }
-    keys: dict[tuple[str, str], str] = {}
-    tasks = []
-    for fold in ("", *t.FOLDS):
-        for stage in STAGES:
-            if (fold not in stage.folds) if fold else bool(stage.folds):
-                continue
-            inputs = [key for each in tables_read(stage, fold, config) if (key := _input_key(keys, *each))]
-            key = stage_key(
-                {
-                    "stage": stage.name,
-                    "fold": fold,
-                    "schema": t.SCHEMA_VERSION,
-                    "settings": [config.core.seed, *settings_of(stage, config)],
-                    "code": [*map(code_version, (stage.module, *stage.more_modules)), inspect.getsource(stage.run)],
-                    "inputs": inputs,
-                    "sources": sources.get(stage.name) or es.outside(spark, config, storage, stage.name),
-                    "day": _day(config, stage) if fold == "live" else "",
-                }
-            )
-            keys[stage.name, fold] = key
-            is_due = (not fold or fold in folds) and stage.is_on(config)
-            if stage.once_a_run and fold != next((f for f in stage.folds if f in folds), ""):
-                is_due = False
-            if stage.name in wanted and is_due:
-                tasks.append(StageTask(stage, fold, key, done.get((stage.name, fold))))
-    return tasks
-
-
-def going_on(tasks: list[StageTask], *, go_on: bool, renew_examples: bool) -> list[StageTask]:
-    """Return the tasks, those marked that go on after a budget stopped them, and all that read what they will write.
-
-    Args:
-        tasks: in order.
-        go_on: whether stages that are not complete go on.
-        renew_examples: whether describe is done again for a new pool of examples.
-    """
-    changed: set[t.Table] = set()
-    marked = []
-    for task in tasks:
-        stopped = task.is_done and task.done is not None and task.done["is_complete"] is False
-        is_again = (go_on and stopped) or (renew_examples and task.stage.name == "describe")
-        reads = {*task.stage.reads, *task.stage.reads_live, *task.stage.reads_valid}
-        goes_on = is_again or bool(changed & reads)
-        if goes_on:
-            changed |= set(task.stage.writes)
-        marked.append(replace(task, goes_on=goes_on))
-    return marked
-
-
-def forgotten_fingerprint(storage: Storage) -> str:
-    """Return a hash of who asked to be forgotten, the same in every root; nothing where nobody did, or no table is."""
-    if not storage.exists(t.FORGOTTEN_USERS):
-        return ""
-    of_users = F.xxhash64("user_hash")
-    # two numbers
-    row = storage.read(t.FORGOTTEN_USERS).agg(F.count(of_users).alias("n"), F.bit_xor(of_users).alias("hash")).first()
-    return f"{row['n']} {row['hash']}" if row is not None and row["n"] else ""
-
-
-def _day(config: Config, stage: Stage) -> str:
-    """Return today (UTC) where what may be recommended, or which rules are in force, depends on it, else nothing."""
-    columns = config.source.items.columns
-    by_item = "produce" in stage.sections and (columns.available_from or columns.available_until)
-    by_rule = ls.rules_are_on(config) and t.BUSINESS_RULES in (*stage.reads, *stage.reads_live)
-    return f"{datetime.now(UTC):%Y-%m-%d}" if by_item or by_rule else ""
-
-
-def _input_key(keys: dict[tuple[str, str], str], table: t.Table, fold: str) -> str | None:
-    writer = next(stage for stage in STAGES if table in stage.writes)
-    if not writer.folds:
-        return keys[writer.name, ""]
-    return keys.get((writer.name, fold)) or keys.get((writer.name, "valid"))
 
 
 def _in_turn(tell: Callable[[StageEvent], None]) -> Callable[[StageEvent], None]:

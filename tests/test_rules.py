@@ -162,7 +162,8 @@ class TestLive:
 
         assert stale(shop.with_rules) == set()
         assert stale(shop.config()) == {("blend", "live"), ("publish", "live")}
-        monkeypatch.setattr("lt_spark.passes._day", lambda *_: "tomorrow" if blend_stage.rules_are_on(_[0]) else "")
+        tomorrow = lambda config, _: "tomorrow" if blend_stage.rules_are_on(config) else ""  # noqa: E731
+        monkeypatch.setattr("lt_spark.stage_tasks._day", tomorrow)
         assert ("clean", None) not in stale(shop.with_rules)
 
     def test_a_file_that_cannot_be_read_stops_the_run_and_leaves_the_rules_as_they_were(self, live: Any) -> None:
