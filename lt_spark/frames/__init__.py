@@ -1,1 +1,1 @@
-"""Spark functions that the rooms share: known, histories, seen, dense_ids, top_k, user_metrics, bootstrap."""
+"""Spark functions that the rooms share: known, histories, seen, top_k, user_metrics, bootstrap."""

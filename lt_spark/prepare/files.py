@@ -99,6 +99,7 @@ def list_parts(spark: SparkSession, path: str, kind: str) -> list[SourcePart]:
         return parts
     try:
         reader = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
+        # a row a file, as many as Spark's own listing of the folder holds on the driver
         rows = reader.load(path).select("path", "length", "modificationTime").collect()
     except Exception as error:  # Java's and Spark's exceptions share no type
         if "PATH_NOT_FOUND" in str(error) or "does not exist" in str(error):

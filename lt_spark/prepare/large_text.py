@@ -82,9 +82,8 @@ def first_records(
     )
     firsts: dict[tuple[str, int], int] = {}
     open_files = set()
-    for path, splits in groupby(
-        counted.orderBy("path", "start").collect(), key=lambda row: row["path"]
-    ):  # a row a split
+    # a row a split, as many as Spark's own plan of the scan holds on the driver
+    for path, splits in groupby(counted.orderBy("path", "start").collect(), key=lambda row: row["path"]):
         number = 1
         for split in splits:
             firsts[path, split["start"]] = number

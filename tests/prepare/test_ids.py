@@ -1,9 +1,9 @@
 """Dense ids: stable over runs, the same under any partitioning."""
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import Column, SparkSession
 
-from lt_spark.prepare.ids import dense_ids
+from lt_spark.prepare.ids import _bucket, dense_ids
 
 pytestmark = pytest.mark.spark
 
@@ -40,3 +40,17 @@ def test_ranges_of_ids_give_what_one_sort_gives(spark: SparkSession, partitions:
     expected = {one: place for place, one in enumerate(sorted(set(ids), key=str.encode), 2)}
     found = numbered(spark, ids, {"~": 1}, partitions=partitions, bucket_rows=100)
     assert found == expected | {"~": 1}
+
+
+def test_the_driver_holds_a_bounded_number_of_ranges(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut: list[list[str]] = []
+
+    def noted(id_column: str, bounds: list[str]) -> Column:
+        cut.append(bounds)
+        return _bucket(id_column, bounds)
+
+    monkeypatch.setattr("lt_spark.prepare.ids._MAX_BUCKETS", 3)
+    monkeypatch.setattr("lt_spark.prepare.ids._bucket", noted)
+    ids = [f"{n:04}" for n in range(1000)]
+    assert numbered(spark, ids, bucket_rows=10) == {one: place for place, one in enumerate(ids)}
+    assert len(cut[0]) == 2
