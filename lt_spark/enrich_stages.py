@@ -80,6 +80,8 @@ def check_config(config: Config) -> None:
 def outside(spark: SparkSession, config: Config, storage: Storage, stage: str) -> list[str]:
     """Return fingerprints of what a stage reads beside its tables: models, files, people's verdicts."""
     found: list[str] = []
+    if stage == "context" and not config.context.enabled:
+        return found
     if stage in ("embed", "describe", "context", "text_bert") and config.embed.model:
         found.append(_fingerprint(encoder_folder(config)))
     if (

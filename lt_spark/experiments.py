@@ -16,17 +16,18 @@ from typing import Any
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from lt_spark.core import tables as t
+from lt_spark.core.code import code_version
 from lt_spark.core.config import Config
 from lt_spark.core.config_groups import binding_groupings
 from lt_spark.core.config_rerank import RerankConfig
-from lt_spark.core.runs import RunLock, code_version, done_stages, new_run_id, record_stage, stage_key
+from lt_spark.core.runs import RunLock, done_stages, new_run_id, record_stage, stage_key
 from lt_spark.core.storage import Storage
 from lt_spark.measure import ledger
 from lt_spark.measure.group_metrics import compared
-from lt_spark.passes import StageEvent, run
+from lt_spark.passes import CHOOSERS, StageEvent, run
 from lt_spark.pipeline import STAGES, chosen_stages
 from lt_spark.rank.features import ALL_USERS
-from lt_spark.stage_tasks import StageTask, forgotten_fingerprint, stage_tasks
+from lt_spark.stage_tasks import StageTask, done_row, forgotten_fingerprint, stage_tasks
 from lt_spark.stages import BASELINE, BLEND, SETTING_SECTIONS, gate_k, newest_accepted
 from lt_spark.variants import settings_hash, variant_configs
 
@@ -91,9 +92,10 @@ def run_ledger(
         _Variant(name, made.config, Storage(spark, made.config, run_id), made.is_choice)
         for name, made in variant_configs(config).items()
     ]
-    if once := _made_once(config):
-        stages = [stage.name for stage in chosen_stages(None, None, once[-1]) if stage.name != "rules"]
-        run(spark, config, purpose="evaluate", stages=stages, run_id=run_id, listener=listener)
+    # users and items get their numbers here, and all variants take them over
+    stages = [stage.name for stage in chosen_stages(None, None, (_FIRST, *_made_once(config))[-1])]
+    stages = [name for name in stages if name != "rules"]
+    run(spark, config, purpose="evaluate", stages=stages, run_id=run_id, listener=listener)
     for place, variant in enumerate(variants):
         donors = [main, *(other.storage for other in variants if other is not variant)]
         _reuse(spark, variant, donors, main, config)
@@ -139,6 +141,12 @@ def _tasks(spark: SparkSession, variant: _Variant) -> list[StageTask]:
     return stage_tasks(spark, variant.config, variant.storage, "evaluate", _measured(variant.config), None, None)
 
 
+def _tasks_of_all(spark: SparkSession, config: Config, storage: Storage, names: Sequence[str]) -> list[StageTask]:
+    """Return the tasks of some stages, with the keys they have where all stages are done by this configuration."""
+    tasks = stage_tasks(spark, config, storage, "evaluate", None, None, None)
+    return [task for task in tasks if task.stage.name in names]
+
+
 def _reuse(spark: SparkSession, variant: _Variant, donors: Sequence[Storage], main: Storage, config: Config) -> None:
     """Copy into the variant's root the stages that another root has done with the same key.
 
@@ -146,7 +154,7 @@ def _reuse(spark: SparkSession, variant: _Variant, donors: Sequence[Storage], ma
     other; a copied stage keeps the id of the run that did it.
     """
     forget_everywhere(main, variant.storage, variant.config)
-    _take_what_is_made_once(spark, variant, main, config)
+    _take_ids_and_texts(spark, variant, main, config)
     tasks = _tasks(spark, variant)
     if all(task.is_done for task in tasks):
         return
@@ -157,7 +165,7 @@ def _reuse(spark: SparkSession, variant: _Variant, donors: Sequence[Storage], ma
             if task.is_done and not is_renumbered:
                 continue
             for donor, stages in givers:
-                row = stages.get((task.stage.name, task.fold))
+                row = done_row(stages, task.stage, task.fold)
                 if row is not None and row["stage_key"] == task.key:
                     record = Storage(spark, variant.config, row["run_id"])
                     _copy(task, row, donor, variant.storage, record, taken)
@@ -167,32 +175,30 @@ def _reuse(spark: SparkSession, variant: _Variant, donors: Sequence[Storage], ma
                     record_stage(variant.storage, task.stage.name, task.fold, "superseded: other ids", 0.0, {})
 
 
-def _take_what_is_made_once(spark: SparkSession, variant: _Variant, main: Storage, config: Config) -> None:
+def _take_ids_and_texts(spark: SparkSession, variant: _Variant, main: Storage, config: Config) -> None:
     """Copy what a language model wrote and an encoder that was taught, whatever the variant changes.
 
-    They are new where another run made them; then all that the variant did by the old ones is to be done again.
+    They are new where another run made them; then all that the variant did by the old ones is to be done again, as it
+    is where it numbered users and items by itself.
     """
     names = _made_once(variant.config)
-    if not names:
-        return
     of_main, mine = done_stages(main), done_stages(variant.storage)
     ids = (_FIRST, "")
     is_new = ids in mine and mine[ids]["run_id"] != of_main[ids]["run_id"]
-    if is_new:  # the texts are of items by the main root's numbers
+    if is_new:
         record_stage(variant.storage, *ids, "superseded: other ids", 0.0, {})
-    tasks = stage_tasks(spark, variant.config, variant.storage, "evaluate", names, None, None)
-    stale = [task for task in tasks if _is_stale(task, of_main.get((task.stage.name, task.fold)))]
-    if not stale and not is_new:
+    tasks = _tasks_of_all(spark, variant.config, variant.storage, names)
+    made = {task: done_row(of_main, task.stage, task.fold) for task in tasks}
+    if not is_new and not any(_is_stale(task, row) for task, row in made.items()):
         return
     with RunLock(main, config), RunLock(variant.storage, variant.config):
         for stage, fold in mine:
             if stage not in (_FIRST, *names):
                 record_stage(variant.storage, stage, fold, "superseded: other texts", 0.0, {})
-        for task in tasks:
-            row = of_main.get((task.stage.name, task.fold))
+        for task, row in made.items():
             if row is not None:
                 # the key of a stage in between is another once its forerunner is copied
-                now = stage_tasks(spark, variant.config, variant.storage, "evaluate", (task.stage.name,), None, None)
+                now = _tasks_of_all(spark, variant.config, variant.storage, (task.stage.name,))
                 key = next(each.key for each in now if each.fold == task.fold)
                 record = Storage(spark, variant.config, row["run_id"])
                 _copy(replace(task, key=key), row, main, variant.storage, record)
@@ -342,7 +348,7 @@ def _adopt(
         (task.stage.name, task.fold): task for task in stage_tasks(spark, config, main, "evaluate", None, None, None)
     }
     gate, done = own["gate", "valid"], done_stages(variant.storage)
-    for task in stage_tasks(spark, produced, main, "evaluate", ("tune_als", "als", "tune_bert", "tune"), None, None):
+    for task in _tasks_of_all(spark, produced, main, CHOOSERS):
         if task.is_done:
             continue
         mine = own.get((task.stage.name, task.fold))

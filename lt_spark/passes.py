@@ -18,13 +18,16 @@ from lt_spark import stages as s
 from lt_spark import text_bert_stage as ts
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
-from lt_spark.core.errors import LtSparkError
-from lt_spark.core.runs import IN_PROGRESS, RunLock, new_run_id, record_run, record_stage
+from lt_spark.core.errors import LtSparkError, RunLockedError
+from lt_spark.core.runs import IN_PROGRESS, RunLock, done_stages, new_run_id, record_run, record_stage
 from lt_spark.core.session import describe_job
 from lt_spark.core.storage import Storage, disk_errors
 from lt_spark.pipeline import STAGES, Purpose
 from lt_spark.side_by_side import do_all, waits_for
-from lt_spark.stage_tasks import StageTask, going_on, stage_tasks
+from lt_spark.stage_tasks import Done, StageTask, going_on, stage_tasks
+
+CHOOSERS = ("tune_als", "als", "tune_bert", "tune")
+"""Stages whose choices on valid fold live obeys."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,13 @@ def run(
     started = time.monotonic()
     storage = Storage(spark, config, run_id or new_run_id())
     config, notes = _with_accepted(storage, config, purpose)
-    tasks = stage_tasks(spark, config, storage, purpose, stages, first, last)
-    tasks = going_on(tasks, go_on=go_on, renew_examples=renew_examples)
+
+    def tasks_of(done: Done) -> list[StageTask]:
+        found = stage_tasks(spark, config, storage, purpose, stages, first, last, done)
+        return going_on(found, go_on=go_on, renew_examples=renew_examples)
+
+    done = done_stages(storage)
+    tasks = tasks_of(done)
     events: list[StageEvent] = []
     tell = _in_turn(listener or (lambda event: None))
     if all(task.is_done for task in tasks) and not force:
@@ -123,13 +131,16 @@ def run(
     es.check_models(spark, config, due)
     ts.check_installed(config, due)
     bs.check_installed(due)
-    with disk_errors(config), RunLock(storage, config):
+    with disk_errors(config), RunLock(storage, config) as lock:
+        now = done_stages(storage)
+        if now != done:  # another run ended meanwhile
+            tasks = tasks_of(now)
         for task in tasks:
             # what reads the tables of a stage that goes on is stale from now on, killed or not
             if task.goes_on and task.done is not None:
                 record_stage(storage, task.stage.name, task.fold, IN_PROGRESS, 0.0, {})
         stopped = threading.Event()
-        contexts = [_context(spark, config, storage, task, renew_examples, stopped) for task in tasks]
+        contexts = [_context(spark, config, storage, task, renew_examples, stopped, lock) for task in tasks]
 
         def do(place: int) -> None:
             _do(contexts[place], tasks[place], place + 1, len(tasks), force, lambda e: _note(e, events, tell))
@@ -227,8 +238,14 @@ def _context(
     task: StageTask,
     renew_examples: bool,
     stopped: threading.Event,
+    lock: RunLock,
 ) -> s.Context:
     def check() -> None:
+        if lock.lost.is_set():
+            raise RunLockedError(
+                f"stage {task.stage.name} ends without what it was making: another run took these tables over, for "
+                f"this one was silent for {config.run.lock_stale_after_s:.0f} s (a machine that slept?). Run again."
+            )
         if stopped.is_set():
             raise LtSparkError(f"the run was interrupted: stage {task.stage.name} ends without what it was making")
 
@@ -272,6 +289,7 @@ def _do(
     context.tell = tell_progress
     try:
         task.stage.run(context)
+        context.check()
     except Exception:
         seconds = time.monotonic() - started
         tell(StageEvent("failed", name, fold, index, total, seconds, context.rows))
@@ -295,12 +313,25 @@ def _with_accepted(storage: Storage, config: Config, purpose: Purpose) -> tuple[
             f"warning: the accepted settings are {age.days} days old, above produce.max_age_days "
             f"({config.produce.max_age_days:g}): run with --purpose evaluate"
         )
+    if later := _unjudged(done_stages(storage)):
+        notes.append(
+            f"warning: {', '.join(later)} of fold valid ran after the settings were accepted: what they chose is used, "
+            "and nothing judged it: run with --purpose evaluate"
+        )
     settings = json.loads(row["settings"])
     accepted = {name: type(getattr(config, name)).model_validate(settings[name]) for name in settings}
     changed = sorted(name for name, section in accepted.items() if section != getattr(config, name))
     if changed:
         notes.append(f"accepted settings of run {row['run_id']} stand in for the conf's: {', '.join(changed)}")
     return config.model_copy(update=accepted), notes
+
+
+def _unjudged(done: Done) -> list[str]:
+    """Return the stages that choose on valid, and did so after the gate or the ledger decided for the last time."""
+    judges = [row for place in (("gate", "valid"), ("ledger", "")) if (row := done.get(place))]
+    judged_at = max((row["done_at"] for row in judges if row["stage_key"] != IN_PROGRESS), default=datetime.min)
+    chosen = ((name, done.get((name, "valid"))) for name in CHOOSERS)
+    return [name for name, row in chosen if row is not None and row["done_at"] > judged_at]
 
 
 def _test_metrics(storage: Storage) -> list[dict[str, object]]:

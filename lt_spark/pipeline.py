@@ -43,7 +43,6 @@ class Stage:
     reads: tuple[t.Table, ...]
     writes: tuple[t.Table, ...]
     run: Callable[[s.Context], None]
-    module: str
     sections: tuple[str, ...] = ()
     """Sections of the configuration, or keys of them (``blend.n``)."""
     folds: tuple[str, ...] = t.FOLDS
@@ -60,13 +59,9 @@ class Stage:
     """Whether it runs or trains a network, by all cores or the GPU."""
     after_all: bool = False
     """Whether it waits for every stage before it, whatever it reads."""
-    more_modules: tuple[str, ...] = ()
-    """Modules that it calls and ``module`` does not import: their code is part of its key too."""
 
 
 CANDIDATES, EMBEDDINGS = t.CANDIDATES, tuple(t.EMBEDDINGS.values())
-_DISTURB = "lt_spark.prepare.disturb"
-_BERT_MODULES = ("lt_spark.models.bert.sequences", "lt_spark.models.bert.export", "lt_spark.models.bert.serve")
 STAGES: tuple[Stage, ...] = (
     Stage(
         "clean",
@@ -74,7 +69,6 @@ STAGES: tuple[Stage, ...] = (
         (),
         (t.REJECTED_ROWS, t.CLEAN_REPORT, t.USERS, t.USER_ATTRIBUTES, t.ITEMS, t.INTERACTIONS),
         s.clean,
-        "lt_spark.prepare.clean",
         ("source.interactions", "source.items", "source.users", "source.triples", "source.links", "clean"),
         (),
     ),
@@ -84,11 +78,9 @@ STAGES: tuple[Stage, ...] = (
         (t.ITEMS, t.USERS),
         (t.BUSINESS_RULES, t.REJECTED_RULES),
         ls.rules,
-        "lt_spark.prepare.business_rules",
         ("source.rules", "blend.n", "clean.max_title_chars"),
         (),
         is_on=ls.rules_are_on,
-        more_modules=("lt_spark.prepare.sources",),
     ),
     Stage(
         "embed",
@@ -96,11 +88,9 @@ STAGES: tuple[Stage, ...] = (
         (t.ITEMS,),
         (t.ITEM_EMBEDDINGS,),
         es.embed,
-        "lt_spark.enrich.embed",
         ("embed", "disturb"),
         (),
         is_on=es.embed_is_on,
-        more_modules=(_DISTURB,),
         runs_network=True,
     ),
     Stage(
@@ -109,10 +99,8 @@ STAGES: tuple[Stage, ...] = (
         (t.INTERACTIONS,),
         (t.INTERACTIONS_SPLIT,),
         s.split,
-        "lt_spark.prepare.split",
         ("split", "disturb"),
         (),
-        more_modules=(_DISTURB,),
     ),
     Stage(
         "segment",
@@ -120,7 +108,6 @@ STAGES: tuple[Stage, ...] = (
         (t.INTERACTIONS_SPLIT, t.ITEMS),
         (t.ITEM_SEGMENTS,),
         s.segment,
-        "lt_spark.prepare.segment",
         ("segment",),
     ),
     Stage(
@@ -129,7 +116,6 @@ STAGES: tuple[Stage, ...] = (
         (t.ITEMS, t.ITEM_EMBEDDINGS, t.INTERACTIONS_SPLIT),
         (t.PROMPT_EXAMPLES, t.ITEM_ENRICHMENTS, t.ENRICHMENT_STAGING, t.ENRICHMENT_REPORT),
         ds.describe,
-        "lt_spark.enrich.ask",
         ("describe", "language_model", "text_gate", "embed"),
         ("valid", "live"),
         reads_valid=(t.ITEM_SEGMENTS,),
@@ -143,12 +129,10 @@ STAGES: tuple[Stage, ...] = (
         (t.ITEMS, t.ITEM_EMBEDDINGS, t.ITEM_ENRICHMENTS, t.INTERACTIONS_SPLIT),
         (t.TEXT_VERDICT, t.ITEM_EMBEDDINGS_ENRICHED),
         es.embed_enriched,
-        "lt_spark.enrich.embed_enriched",
         ("embed", "embed_enriched", "disturb"),
         ("valid", "live"),
         is_on=es.embed_is_on,
         once_a_run=True,
-        more_modules=(_DISTURB,),
         runs_network=True,
     ),
     Stage(
@@ -157,7 +141,6 @@ STAGES: tuple[Stage, ...] = (
         (t.INTERACTIONS_SPLIT, t.ITEMS, t.ITEM_SEGMENTS, t.ITEM_EMBEDDINGS, t.ITEM_EMBEDDINGS_ENRICHED),
         (t.USER_CONTEXTS, t.CONTEXT_STAGING, t.INTERACTIONS_AUGMENTED, t.ENRICHMENT_REPORT),
         cs.context,
-        "lt_spark.enrich.context",
         ("context", "language_model", "text_gate", "embed", "describe", "privacy"),
         runs_network=True,
     ),
@@ -167,7 +150,6 @@ STAGES: tuple[Stage, ...] = (
         (t.INTERACTIONS_SPLIT, t.ITEM_SEGMENTS),
         (t.INTERACTIONS_REBALANCED, t.REBALANCE_REPORT),
         s.rebalance,
-        "lt_spark.prepare.rebalance",
         ("rebalance",),
     ),
     Stage(
@@ -176,7 +158,6 @@ STAGES: tuple[Stage, ...] = (
         (t.INTERACTIONS_SPLIT, t.ITEMS),
         (CANDIDATES["popularity"],),
         s.popularity,
-        "lt_spark.models.popularity",
         ("popularity", "candidates", "evaluate", "produce"),
     ),
     Stage(
@@ -185,7 +166,6 @@ STAGES: tuple[Stage, ...] = (
         (t.INTERACTIONS_SPLIT, t.ITEMS, t.ITEM_SEGMENTS),
         (t.ALS_SETTINGS,),
         s.tune_als,
-        "lt_spark.models.als",
         ("als_plain", "evaluate", "tune"),
         ("valid",),
     ),
@@ -195,7 +175,6 @@ STAGES: tuple[Stage, ...] = (
         (t.INTERACTIONS_SPLIT, t.ITEMS, t.ALS_SETTINGS),
         (CANDIDATES["als_plain"],),
         s.als_plain,
-        "lt_spark.models.als",
         ("als_plain", "candidates", "evaluate", "produce"),
     ),
     Stage(
@@ -204,7 +183,6 @@ STAGES: tuple[Stage, ...] = (
         (t.INTERACTIONS_SPLIT, t.ITEMS),
         (t.ITEM_NEIGHBOURS, CANDIDATES["neighbours"]),
         s.neighbours,
-        "lt_spark.models.neighbours",
         ("neighbours", "candidates", "evaluate", "produce"),
     ),
     Stage(
@@ -223,15 +201,8 @@ STAGES: tuple[Stage, ...] = (
         ),
         (t.ITEM_EMBEDDINGS_TUNED, t.TEXT_BERT_EPOCHS, t.TEXT_BERT_REPORT, CANDIDATES["text_bert"]),
         ts.text_bert,
-        "lt_spark.models.text_bert.train",
         ("text_bert", "embed", "disturb", "tune", "candidates", "evaluate", "produce"),
         is_on=ts.text_bert_is_on,
-        more_modules=(
-            "lt_spark.models.text_bert.pairs",
-            "lt_spark.models.text_bert.predict",
-            "lt_spark.enrich.embed",
-            _DISTURB,
-        ),
         runs_network=True,
     ),
     Stage(
@@ -249,7 +220,6 @@ STAGES: tuple[Stage, ...] = (
         ),
         (t.ALS_TEXT, CANDIDATES["als"]),
         als_s.als,
-        "lt_spark.models.als_text",
         ("als", "als_plain", "context", "models", "tune", "candidates", "evaluate", "produce"),
     ),
     Stage(
@@ -258,10 +228,8 @@ STAGES: tuple[Stage, ...] = (
         (t.INTERACTIONS_SPLIT, t.ITEMS, t.ITEM_ENRICHMENTS, t.TEXT_VERDICT, *EMBEDDINGS),
         (t.CONTENT_NEIGHBOURS, CANDIDATES["semantic"], CANDIDATES["lexical"]),
         ct.content,
-        "lt_spark.models.content",
         ("content", "disturb", "models", "candidates", "evaluate", "produce"),
         is_on=ct.content_is_on,
-        more_modules=(_DISTURB,),
     ),
     Stage(
         "tune_bert",
@@ -276,11 +244,9 @@ STAGES: tuple[Stage, ...] = (
         ),
         (t.BERT_EPOCHS,),
         bs.tune_bert,
-        "lt_spark.models.bert.distributed",
         ("bert", "models", "evaluate"),
         ("valid",),
         is_on=bs.bert_is_on,
-        more_modules=_BERT_MODULES,
         runs_network=True,
     ),
     Stage(
@@ -297,10 +263,8 @@ STAGES: tuple[Stage, ...] = (
         ),
         (CANDIDATES["bert"],),
         bs.bert,
-        "lt_spark.models.bert.distributed",
         ("bert", "models", "candidates", "evaluate", "produce"),
         is_on=bs.bert_is_on,
-        more_modules=_BERT_MODULES,
         runs_network=True,
     ),
     Stage(
@@ -309,7 +273,6 @@ STAGES: tuple[Stage, ...] = (
         (*CANDIDATES.values(), t.INTERACTIONS_SPLIT, t.ITEM_SEGMENTS),
         (t.BLEND_WEIGHTS,),
         s.tune,
-        "lt_spark.rank.tune",
         ("tune", "blend"),
         ("valid",),
     ),
@@ -319,15 +282,8 @@ STAGES: tuple[Stage, ...] = (
         (*CANDIDATES.values(), t.BLEND_WEIGHTS, t.ITEM_SEGMENTS, t.ITEMS),
         (t.RECOMMENDATIONS, t.RERANK_REPORT),
         ls.blend,
-        "lt_spark.rank.blend",
         ("blend", "rerank"),
         reads_live=(t.ACCEPTED_SETTINGS, t.BUSINESS_RULES, t.INTERACTIONS_SPLIT),
-        more_modules=(
-            "lt_spark.rank.rerank",
-            "lt_spark.rank.rerank_report",
-            "lt_spark.rank.user_rules",
-            "lt_spark.rank.reach",
-        ),
     ),
     Stage(
         "evaluate",
@@ -335,7 +291,6 @@ STAGES: tuple[Stage, ...] = (
         (t.RECOMMENDATIONS, *CANDIDATES.values(), t.INTERACTIONS_SPLIT, t.ITEM_SEGMENTS),
         (t.USER_METRICS, t.METRICS),
         s.evaluate,
-        "lt_spark.measure.evaluate",
         ("evaluate",),
         EVALUATE,
     ),
@@ -345,7 +300,6 @@ STAGES: tuple[Stage, ...] = (
         (t.USER_METRICS, t.INTERACTIONS_SPLIT, t.ITEM_SEGMENTS, t.USER_ATTRIBUTES),
         (t.USER_GROUPS, t.GROUP_METRICS),
         gs.groups,
-        "lt_spark.measure.group_metrics",
         ("evaluate",),
         EVALUATE,
     ),
@@ -355,7 +309,6 @@ STAGES: tuple[Stage, ...] = (
         (t.METRICS, t.GROUP_METRICS),
         (t.ACCEPTED_SETTINGS,),
         s.gate,
-        "lt_spark.measure.gate",
         ("gate",),
         ("valid",),
     ),
@@ -383,7 +336,6 @@ STAGES: tuple[Stage, ...] = (
             t.GOLD_TAIL_HEALTH,
         ),
         s.publish,
-        "lt_spark.publish.gold",
         ("publish", "popularity", "describe"),
         PRODUCE,
         after_all=True,
@@ -415,6 +367,8 @@ def chosen_stages(stages: Sequence[str] | None, first: str | None, last: str | N
 
 def settings_of(stage: Stage, config: Config) -> list[Any]:
     """Return the settings that a stage obeys, as what JSON can hold: a mapping a section, or a key's value."""
+    if stage.name == "context" and not config.context.enabled:
+        return [config.context.enabled]
     left_out: dict[str, set[str]] = {} if stage.name == "groups" else _ONLY_OF_GROUPS
     values = [(name, reduce(getattr, name.split("."), config)) for name in stage.sections]
     # content writes a table for each of its models in the blend
@@ -426,12 +380,15 @@ def settings_of(stage: Stage, config: Config) -> list[Any]:
 def tables_read(stage: Stage, fold: str, config: Config) -> list[tuple[t.Table, str]]:
     """Return the tables that a stage reads in a fold, each with the fold of it that is read.
 
-    Of the candidate tables only those of configured models, and of the vectors that models read only the chosen ones.
+    Of the candidate tables only those of configured models, of the vectors that models read only the chosen ones, and
+    for context, where it is off, the log only.
     """
     models = {*config.blend.models, s.BASELINE}
     unused = {table for name, table in CANDIDATES.items() if name not in models}
     if stage.name in _MODELS_OF_VECTORS:
         unused |= {table for name, table in t.EMBEDDINGS.items() if name != config.models.embeddings}
+    if stage.name == "context" and not config.context.enabled:  # it hands the log on
+        unused |= {*stage.reads} - {t.INTERACTIONS_SPLIT}
     reads = [table for table in stage.reads if table not in unused]
     reads += stage.reads_live if fold == "live" else ()
     return [*((table, fold) for table in reads), *((table, "valid") for table in stage.reads_valid)]

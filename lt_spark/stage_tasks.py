@@ -1,7 +1,6 @@
 """What a run has to do: the stages of each fold, whether they are up to date, and what goes on."""
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -12,12 +11,19 @@ from lt_spark import blend_stage as ls
 from lt_spark import enrich_stages as es
 from lt_spark import text_bert_stage as ts
 from lt_spark.core import tables as t
+from lt_spark.core.code import stage_code
 from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError
-from lt_spark.core.runs import code_version, done_stages, stage_key
+from lt_spark.core.runs import done_stages, stage_key
 from lt_spark.core.storage import Storage
 from lt_spark.pipeline import EVALUATE, PRODUCE, STAGES, Purpose, Stage, chosen_stages, settings_of, tables_read
 from lt_spark.prepare.sources import source_fingerprint
+
+Done = Mapping[tuple[str, str], Row]
+"""The newest row of each stage and fold, as :func:`lt_spark.core.runs.done_stages` gives it."""
+
+_OFF = "off"
+"""Stands in for the key of a stage that is off, whatever its settings: who reads its tables makes do without."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,14 @@ def stage_tasks(
     stages: Sequence[str] | None,
     first: str | None,
     last: str | None,
+    done: Done | None = None,
 ) -> list[StageTask]:
-    """Return the tasks in order: stages without a fold, then fold by fold; keys come from settings, code and inputs."""
+    """Return the tasks in order: stages without a fold, then fold by fold.
+
+    A key comes from settings, code and inputs. An input is told by the key that its stage will have where this run
+    does it, and else by the key that it was done with: what a run does not make anew it reads as it is. ``done`` is
+    read where it is not given.
+    """
     wanted = {stage.name for stage in chosen_stages(stages, first, last)}
     es.check_config(config)
     ts.check_config(config)
@@ -58,7 +70,7 @@ def stage_tasks(
             "recommendations for users. Disturbed data are measured only; set disturb.text=own, disturb.drop_share=0."
         )
     folds = {"evaluate": EVALUATE, "produce": PRODUCE, "both": (*EVALUATE, *PRODUCE)}[purpose]
-    done = done_stages(storage)
+    done = done_stages(storage) if done is None else done
     source = config.source
     sources = {
         "clean": [
@@ -81,22 +93,42 @@ def stage_tasks(
             key = stage_key(
                 {
                     "stage": stage.name,
-                    "fold": fold,
+                    # what has no fold is the same whichever fold asks for it
+                    "fold": "" if stage.once_a_run else fold,
                     "schema": t.SCHEMA_VERSION,
                     "settings": [config.core.seed, *settings_of(stage, config)],
-                    "code": [*map(code_version, (stage.module, *stage.more_modules)), inspect.getsource(stage.run)],
+                    "code": stage_code(stage.run),
                     "inputs": inputs,
                     "sources": sources.get(stage.name) or es.outside(spark, config, storage, stage.name),
                     "day": _day(config, stage) if fold == "live" else "",
                 }
             )
-            keys[stage.name, fold] = key
-            is_due = (not fold or fold in folds) and stage.is_on(config)
+            newest = done_row(done, stage, fold)
+            is_due = (not fold or fold in folds) and stage.is_on(config) and stage.name in wanted
             if stage.once_a_run and fold != next((f for f in stage.folds if f in folds), ""):
                 is_due = False
-            if stage.name in wanted and is_due:
-                tasks.append(StageTask(stage, fold, key, done.get((stage.name, fold))))
+            if is_due:
+                tasks.append(StageTask(stage, fold, key, newest))
+            keys[stage.name, fold] = key if is_due else _key_there(newest) if stage.is_on(config) else _OFF
     return tasks
+
+
+def done_row(done: Done, stage: Stage, fold: str) -> Row | None:
+    """Return the newest row of a stage in a fold, or in any of its folds where what it writes has none.
+
+    Args:
+        done: the newest rows.
+        stage: the stage.
+        fold: the fold, '' where the stage has none.
+    """
+    folds = stage.folds if stage.once_a_run else (fold,)
+    rows = [done[stage.name, each] for each in folds if (stage.name, each) in done]
+    return max(rows, key=lambda row: row["done_at"], default=None)
+
+
+def _key_there(newest: Row | None) -> str:
+    """Return the key that a stage's tables were written with: this run does not write them anew, but may read them."""
+    return "" if newest is None else str(newest["stage_key"])
 
 
 def going_on(tasks: list[StageTask], *, go_on: bool, renew_examples: bool) -> list[StageTask]:

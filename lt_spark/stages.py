@@ -16,6 +16,7 @@ from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.config_groups import binding_groupings
 from lt_spark.core.errors import DataError
+from lt_spark.core.runs import IN_PROGRESS
 from lt_spark.core.storage import Storage
 from lt_spark.frames import known as folds
 from lt_spark.frames import leakage
@@ -344,10 +345,9 @@ def publish(c: Context) -> None:
         neighbours = gold.without_blocked_neighbours(neighbours, rules)
     put(t.GOLD_SIMILAR_ITEMS, gold.similar_items(neighbours, items, c.config.publish.n_similar))
     # the tables that grow by run come last, without the rows of a run that was killed before it was recorded
-    finished = [row["run_id"] for row in _finished_runs(c)]
     for table in (t.GOLD_METRICS, t.GOLD_GROUP_METRICS, t.GOLD_TAIL_HEALTH):
-        if c.storage.exists(table):
-            c.storage.delta(table).delete(~F.col("run_id").isin(*finished, c.storage.run_id))
+        if unfinished := _unfinished_runs(c, table):
+            c.storage.delta(table).delete(F.col("run_id").isin(*unfinished))
     if c.storage.exists(t.METRICS):
         put(t.GOLD_METRICS, c.storage.read(t.METRICS))
     if c.storage.exists(t.GROUP_METRICS):
@@ -356,11 +356,14 @@ def publish(c: Context) -> None:
     put(t.GOLD_TAIL_HEALTH, list_metrics(lists, segments, c.config.evaluate.ks))
 
 
-def _finished_runs(c: Context) -> list[Row]:
-    """Return the ids of the runs that published, a row a run."""
-    if not c.storage.exists(t.STAGE_RUNS):
+def _unfinished_runs(c: Context, table: t.Table) -> list[str]:
+    """Return the ids of runs that wrote a table and did not end: those killed since the last, and this run's own."""
+    if not c.storage.exists(table):
         return []
-    return c.storage.read(t.STAGE_RUNS).where(F.col("stage") == c.stage).select("run_id").distinct().collect()
+    is_done = (F.col("stage") == c.stage) & (F.col("stage_key") != IN_PROGRESS) & (F.col("run_id") != c.storage.run_id)
+    done = c.storage.read_or_empty(t.STAGE_RUNS).where(is_done).select("run_id")
+    runs = c.storage.read(table).select("run_id").distinct()
+    return [row["run_id"] for row in runs.join(done, "run_id", "left_anti").collect()]
 
 
 def newest_accepted(storage: Storage) -> Row | None:

@@ -67,7 +67,7 @@ def test_placement_on_two_executors_whatever_the_session_asks(tmp_path: Path, ow
 
 
 _BLOCKED = """
-import importlib, pkgutil, sys
+import sys
 BLOCKED = {"torch", "transformers", "openai", "safetensors", "gguf", "peft", "tokenizers", "huggingface_hub"}
 class Refuse:
     def find_spec(self, name, path=None, target=None):
@@ -75,9 +75,10 @@ class Refuse:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Refuse())
 import lt_spark, lt_spark.cli, lt_spark.job, lt_spark.passes
+from lt_spark.core.code import stage_code
 from lt_spark.pipeline import STAGES
 for stage in STAGES:
-    importlib.import_module(stage.module)
+    stage_code(stage.run)
 print(len(STAGES))
 """
 

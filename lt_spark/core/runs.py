@@ -1,6 +1,5 @@
 """What a run remembers: stage keys, the log of runs, and the lock."""
 
-import ast
 import hashlib
 import json
 import os
@@ -12,8 +11,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 from pyspark.sql import Column, Row
@@ -37,15 +34,6 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
 
 
-@cache
-def code_version(module: str) -> str:
-    """Return a hash of a module's source and of the lt_spark modules that it imports (core's plumbing aside)."""
-    digest = hashlib.sha256()
-    for name in sorted(_imports(module)):
-        digest.update(_source(name).encode())
-    return digest.hexdigest()
-
-
 def stage_key(parts: Any) -> str:
     """Return a hash of anything that JSON can hold."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
@@ -58,7 +46,11 @@ def done_stages(storage: Storage) -> dict[tuple[str, str], Row]:
     newest = (
         storage.read(t.STAGE_RUNS)
         .groupBy("stage", "fold")
-        .agg(F.max_by(F.struct("stage_key", "run_id", "seconds", "rows", "is_complete"), "done_at").alias("newest"))
+        .agg(
+            F.max_by(F.struct("stage_key", "run_id", "seconds", "rows", "is_complete", "done_at"), "done_at").alias(
+                "newest"
+            )
+        )
         .select("stage", "fold", "newest.*")
     )
     # one row a stage and fold
@@ -106,6 +98,8 @@ class RunLock:
         self._stale_after = config.run.lock_stale_after_s
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self._stop = threading.Event()
+        self.lost = threading.Event()
+        """Set where another run took the lock over while this one was silent."""
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "RunLock":
@@ -187,8 +181,16 @@ class RunLock:
             self._storage.delta(t.RUN_LOCK).update(where, {name: F.lit(value) for name, value in row.items()})
 
     def _beat(self) -> None:
+        """Show signs of life until the run ends, or another has taken the lock over."""
         while not self._stop.wait(self._stale_after / 4):
-            self._set(self._storage.run_id, self._is_own)
+            try:
+                self._set(self._storage.run_id, self._is_own)
+                holder = self._holder()
+            except Exception:  # noqa: BLE001, S112 - a store that does not answer now is asked again
+                continue
+            if holder is None or holder["run_id"] != self._storage.run_id:
+                self.lost.set()
+                return
 
 
 @contextmanager
@@ -218,40 +220,3 @@ def _is_gone(owner: str) -> bool:
     except PermissionError:
         return False
     return False
-
-
-@cache
-def _source(module: str) -> str:
-    spec = find_spec(module)
-    loader: Any = spec.loader if spec else None
-    return (loader.get_source(module) or "") if loader is not None else ""
-
-
-def _imports(module: str, seen: frozenset[str] = frozenset()) -> frozenset[str]:
-    if module in seen or not module.startswith("lt_spark.") or module.startswith("lt_spark.core"):
-        return seen
-    seen = seen | {module}
-    for node in ast.walk(ast.parse(_source(module))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
-                if name.startswith("lt_spark.") and _is_module(name):
-                    seen = _imports(name, seen)
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
-                seen = _imports(alias.name, seen)
-    return seen
-
-
-@cache
-def _is_module(name: str) -> bool:
-    # find_spec imports the parent of what it looks for: packages are light, a module may import torch
-    return _is_package(name.rpartition(".")[0]) and find_spec(name) is not None
-
-
-@cache
-def _is_package(name: str) -> bool:
-    parent = name.rpartition(".")[0]
-    if parent and not _is_package(parent):
-        return False
-    spec = find_spec(name)
-    return spec is not None and spec.submodule_search_locations is not None

@@ -21,9 +21,10 @@ from pyspark.sql import SparkSession
 
 import lt_spark
 from lt_spark.core import tables as t
+from lt_spark.core.code import stage_code
 from lt_spark.core.config import Config
 from lt_spark.core.config_files import LoadedConfig, config_hash, load_config
-from lt_spark.core.runs import code_version, stage_key
+from lt_spark.core.runs import stage_key
 from lt_spark.core.session import start_session
 from lt_spark.core.storage import Storage
 from lt_spark.engines.found_encoder import find_encoder
@@ -186,7 +187,7 @@ def report(folder: Path, overrides: Sequence[str]) -> tuple[str, list[str]]:
         notes.append(f"- {name}: config {settings}, seed {loaded.config.core.seed}, {took:.0f} s")
     met = {(row[0], row[1], row[2]) for row in rows if row[5] == "met"}
     missed = [f"{name} {model} {figure}" for name, model, figure in floors() if (name, figure, model) not in met]
-    code = stage_key([code_version(stage.module) for stage in STAGES])[:16]
+    code = stage_key([stage_code(stage.run) for stage in STAGES])[:16]
     notes.append(f"- code of the stages {code}")
     notes.append(f"- {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, lt_spark {lt_spark.__version__}")
     notes.append(f"- {processor()}; {'; '.join(blas_lines())}")

@@ -8,8 +8,8 @@ import pytest
 from lt_spark import enrich_stages as es
 from lt_spark import text_bert_stage as ts
 from lt_spark.bert_stage import embeddings_table
-from lt_spark.core import runs
 from lt_spark.core import tables as t
+from lt_spark.core.code import code_of_stage, imports_of
 from lt_spark.core.config import Config
 from lt_spark.core.errors import ConfigError
 from lt_spark.models import text_bert
@@ -72,7 +72,10 @@ def test_only_the_chosen_vectors_count(name: str, embeddings: str) -> None:
 
 def test_other_stages_read_all_that_they_name() -> None:
     for name in ("describe", "embed_enriched", "context", "text_bert"):
-        stage, read = STAGE[name], tables_read(STAGE[name], "live", conf("bert", embeddings="tuned"))
+        stage, read = (
+            STAGE[name],
+            tables_read(STAGE[name], "live", conf("bert", embeddings="tuned", context={"enabled": True})),
+        )
         assert {table for table, fold in read if fold == "live"} == set(stage.reads)
 
 
@@ -84,7 +87,6 @@ def test_another_encoder_is_another_key(tiny: str) -> None:
 
 
 def test_all_modules_of_the_model_are_in_the_key() -> None:
-    stage = STAGE["text_bert"]
-    found = {each for name in (stage.module, *stage.more_modules) for each in runs._imports(name)}
+    found = {each for name in code_of_stage(STAGE["text_bert"].run)[1] for each in imports_of(name)}
     own = {f"{text_bert.__name__}.{info.name}" for info in pkgutil.iter_modules(text_bert.__path__)}
     assert len(own) > 5 and own <= found and "lt_spark.enrich.embed" in found
