@@ -88,6 +88,7 @@ def bert(c: Context) -> None:
     own = folds.histories(c.known.join(c.users, "user_idx", "left_semi"), section.max_length)
     asked = ask_users(own, served.uri, version, section.device, int8=section.int8).join(c.seen, "user_idx", "left")
     items = c.spark.read.parquet(served.child(ITEMS).uri).join(c.recommendable, "item_idx", "left_semi")
+    items = items.where(F.exists("vector", lambda x: x != 0))  # of one without events and text nothing is known
     with c.scratch("vectors") as scratch:
         ranked = top_k(asked, items, c.config.candidates.n, scratch=scratch, n_items=c.read(t.ITEMS).count())
         c.write(t.CANDIDATES[MODEL], as_candidates(ranked, MODEL, c.fold))

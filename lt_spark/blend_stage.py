@@ -6,7 +6,8 @@ from pyspark.sql import functions as F
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.config_rerank import RerankConfig
-from lt_spark.core.errors import ConfigError, SourceError, nearest
+from lt_spark.core.errors import ConfigError, DataError, SourceError, nearest
+from lt_spark.frames.rules import arranged_items
 from lt_spark.prepare import business_rules as cleaning
 from lt_spark.prepare.sources import read_source
 from lt_spark.prepare.strict_csv import UNREADABLE
@@ -80,6 +81,7 @@ def blend(c: Context) -> None:
     if c.fold == "live" and accepted_model(c) == BASELINE:
         models, section = (BASELINE,), RerankConfig(reach_share=0)
         weights = c.spark.createDataFrame([(ALL_USERS, BASELINE, 1.0, 0.0)], t.BLEND_WEIGHTS.schema)
+    _check_models(weights, models)
     candidates = [c.read(t.CANDIDATES[name]) for name in models]
     segments, seed, in_force = c.read(t.ITEM_SEGMENTS), c.config.core.seed, rules_in_force(c)
     settings = reranking.settings(section, c.config.blend.n, has_rules=in_force is not None)
@@ -93,7 +95,18 @@ def blend(c: Context) -> None:
         lists = reranking.rerank(rows, of_users, settings, c.fold)
     else:
         lists = blend_candidates(candidates, weights, segments, c.config.blend.n, seed, c.fold)
-    _write_and_tell(c, lists, settings, section, groups)
+    _write_and_tell(c, lists, settings, section, groups, None if in_force is None else arranged_items(in_force))
+
+
+def _check_models(weights: DataFrame, models: tuple[str, ...]) -> None:
+    """Check that the weights are those of the models."""
+    found = {row["model_name"] for row in weights.select("model_name").distinct().collect()}  # a row a model
+    if found != set(models):
+        raise DataError(
+            f"silver.blend_weights are of other models: expected {', '.join(sorted(models))}, found "
+            f"{', '.join(sorted(found)) or 'none'}. A run ended between tune and gate, or blend.models changed: run "
+            "with --purpose evaluate."
+        )
 
 
 def _user_rules(c: Context, in_force: DataFrame) -> DataFrame:
@@ -103,7 +116,12 @@ def _user_rules(c: Context, in_force: DataFrame) -> DataFrame:
 
 
 def _write_and_tell(
-    c: Context, lists: DataFrame, settings: Settings, section: RerankConfig, groups: DataFrame | None
+    c: Context,
+    lists: DataFrame,
+    settings: Settings,
+    section: RerankConfig,
+    groups: DataFrame | None,
+    arranged: DataFrame | None,
 ) -> None:
     """Write the lists, what they cost added up on the way, and the report."""
     summed = Observation()
@@ -115,7 +133,7 @@ def _write_and_tell(
             lists.select(*t.RECOMMENDATIONS.column_names).write.parquet(folder)
             written = c.spark.read.parquet(folder)
             before = reaching.sums(written, section.reach_k)
-            chosen = reaching.exchanges(written, section, int(before["users"]), groups).persist()
+            chosen = reaching.exchanges(written, section, int(before["users"]), groups, arranged).persist()
             try:
                 of_reach = reaching.report(before, chosen, c.fold)
                 c.write(t.RECOMMENDATIONS, reaching.exchanged(written, chosen, section))

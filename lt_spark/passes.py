@@ -19,6 +19,7 @@ from lt_spark import text_bert_stage as ts
 from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.errors import LtSparkError, RunLockedError
+from lt_spark.core.files import Folder
 from lt_spark.core.runs import IN_PROGRESS, RunLock, done_stages, new_run_id, record_run, record_stage
 from lt_spark.core.session import describe_job
 from lt_spark.core.storage import Storage, disk_errors
@@ -111,6 +112,7 @@ def run(
     """
     started = time.monotonic()
     storage = Storage(spark, config, run_id or new_run_id())
+    Folder(storage.exports()).opened()  # before any stage: executors read files of stages without Spark
     config, notes = _with_accepted(storage, config, purpose)
 
     def tasks_of(done: Done) -> list[StageTask]:

@@ -340,7 +340,7 @@ def publish(c: Context) -> None:
     put(t.GOLD_RECOMMENDATIONS_DEFAULT, gold.recommendations_default(scores, items, segments, c.config.publish, pins))
     plain = c.read(t.CANDIDATES[BASELINE])
     put(t.GOLD_TAIL_ITEMS, gold.tail_items(recommendations, plain, items, without_blocked(segments, rules)))
-    neighbours = c.read(t.ITEM_NEIGHBOURS)
+    neighbours = gold.recommendable_neighbours(c.read(t.ITEM_NEIGHBOURS), c.recommendable)
     if rules is not None:
         neighbours = gold.without_blocked_neighbours(neighbours, rules)
     put(t.GOLD_SIMILAR_ITEMS, gold.similar_items(neighbours, items, c.config.publish.n_similar))

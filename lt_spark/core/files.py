@@ -38,7 +38,7 @@ class Folder:
             StorageError: where the scheme is none that pyarrow can open, or the path is not absolute.
         """
         self.uri = uri.rstrip("/")
-        self._files()
+        self.opened()
 
     def __repr__(self) -> str:
         """``Folder('s3a://bucket/files')``."""
@@ -55,7 +55,7 @@ class Folder:
     @property
     def filesystem(self) -> fs.FileSystem:
         """The folder as a pyarrow file system whose root it is."""
-        files, path = self._files()
+        files, path = self.opened()
         return fs.SubTreeFileSystem(path, files)
 
     def child(self, name: str) -> "Folder":
@@ -68,7 +68,7 @@ class Folder:
 
     def exists(self, name: str) -> bool:
         """Tell whether a file or folder of that name is there."""
-        files, path = self._files()
+        files, path = self.opened()
         return bool(files.get_file_info(f"{path}/{_single(name)}").type != fs.FileType.NotFound)
 
     def names(self) -> list[str]:
@@ -76,7 +76,7 @@ class Folder:
 
         Hidden ones (``.part.crc``, files not yet whole) are left out.
         """
-        files, path = self._files()
+        files, path = self.opened()
         inside = files.get_file_info(fs.FileSelector(path, allow_not_found=True))
         return sorted(info.base_name for info in inside if not info.base_name.startswith("."))
 
@@ -86,7 +86,7 @@ class Folder:
         Raises:
             StorageError: where there is no such file.
         """
-        files, path = self._files()
+        files, path = self.opened()
         try:
             with files.open_input_stream(f"{path}/{_single(name)}", compression=None) as stream:
                 return bytes(stream.read())
@@ -102,7 +102,7 @@ class Folder:
         Raises:
             StorageError: where the disk is full or the folder cannot be written; what was there is as it was.
         """
-        files, path = self._files()
+        files, path = self.opened()
         target = f"{path}/{_single(name)}"
         unfinished = f"{path}/.{name}.{uuid.uuid4().hex}.unfinished"
         try:
@@ -122,7 +122,7 @@ class Folder:
 
     def remove_file(self, name: str) -> None:
         """Remove a file; one that is not there is no error."""
-        files, path = self._files()
+        files, path = self.opened()
         if self.exists(name):
             files.delete_file(f"{path}/{name}")
 
@@ -157,7 +157,7 @@ class Folder:
         Raises:
             StorageError: where it does not bear the marker, is a symbolic link, or cannot be removed.
         """
-        files, path = self._files()
+        files, path = self.opened()
         if files.get_file_info(path).type == fs.FileType.NotFound:
             return
         if not self.exists(MARKER) or (isinstance(files, fs.LocalFileSystem) and os.path.islink(path)):
@@ -173,7 +173,12 @@ class Folder:
         except OSError as error:
             raise StorageError(f"{self.uri} cannot be removed: {error}. Remove it by hand.") from error
 
-    def _files(self) -> tuple[fs.FileSystem, str]:
+    def opened(self) -> tuple[fs.FileSystem, str]:
+        """Return pyarrow's file system and the folder's path in it.
+
+        Raises:
+            StorageError: where pyarrow has none for it.
+        """
         return _open(self.uri)
 
 

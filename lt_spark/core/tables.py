@@ -772,7 +772,7 @@ GOLD_RECOMMENDATIONS = Table(
         Column("score", "double", "score; comparable within one user"),
         Column("segment", "string", "head, mid, tail or cold"),
         Column("models", "string", "models that spoke for it, strongest first, comma separated"),
-        Column("reason_code", "string", "because_of, popular, what_you_did_last, similar_taste, or pinned"),
+        Column("reason_code", "string", "because_of, popular, what_you_did_last, alike, similar_taste, or pinned"),
         Column("reason_item_id", "string", "the item of the user's history that speaks most for it"),
         Column("reason_event_date", "date", "date of that event (UTC); null where the log has no real time"),
         Column("reason", "string", "the reason in words"),

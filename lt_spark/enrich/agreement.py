@@ -38,9 +38,9 @@ _SCHEMA = "item_idx int, plain double, enriched double"
 def strongest_neighbours(known_interactions: DataFrame, described: DataFrame) -> DataFrame:
     """Return the strongest neighbours of some items by co-occurrence.
 
-    similarity(i, j) = c / sqrt(n_i n_j) x c / (c + 1): c the pairs of i and j at most 10 positions apart among the 50
-    newest events of a user, n_i the users with i among those: the cosine of co-occurrence (Sarwar et al. 2001), held
-    back where it rests on one pair (Koren 2008). A user makes at most 500 pairs.
+    similarity(i, j) = c / sqrt(n_i n_j) x c / (c + 1): c the users with i and j at most 10 positions apart among their
+    50 newest events, n_i the users with i among those: the cosine of co-occurrence (Sarwar et al. 2001), held back
+    where it rests on one user (Koren 2008). A user makes at most 500 pairs.
 
     Args:
         known_interactions: events of fold valid.

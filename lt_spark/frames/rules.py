@@ -30,6 +30,11 @@ def blocked_items(rules: DataFrame) -> DataFrame:
     return for_everybody(rules, BLOCK).select("item_idx").distinct()
 
 
+def arranged_items(rules: DataFrame) -> DataFrame:
+    """Return (item_idx), distinct, of the items that a rule pins or boosts, for everybody or for one user."""
+    return rules.where(F.col("action").isin(PIN, BOOST)).select("item_idx").distinct()
+
+
 def boosts(rules: DataFrame) -> DataFrame:
     """Return (item_idx, factor): the factor of each item that is boosted for everybody; those of an item multiply."""
     return for_everybody(rules, BOOST).groupBy("item_idx").agg(F.product("value").alias("factor"))

@@ -8,6 +8,8 @@ import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lt_spark.core.files import Folder
+
 T = TypeVar("T")
 _FLAVOR = ds.partitioning(pa.schema([("shard", pa.int32())]), flavor="hive")
 
@@ -32,19 +34,12 @@ def all_shards(rows: DataFrame, n_shards: int) -> DataFrame:
 
 def read_shard(folder: str, shard: int, schema: pa.Schema) -> pa.Table:
     """Read a shard's rows; a shard without any gives an empty table of the schema."""
-    table = ds.dataset(reachable(folder), format="parquet", partitioning=_FLAVOR)
+    files, path = Folder(folder).opened()
+    table = ds.dataset(path, filesystem=files, format="parquet", partitioning=_FLAVOR)
     if not set(schema.names) <= set(table.schema.names):  # nothing but _SUCCESS was written
         return schema.empty_table()
     rows = table.to_table(columns=schema.names, filter=ds.field("shard") == shard)
     return rows.combine_chunks() if rows.num_rows else schema.empty_table()
-
-
-def reachable(folder: str) -> str:
-    """Return the folder's name as pyarrow knows it: s3a as s3, DBFS and file URIs as paths."""
-    for prefix, name in (("s3a://", "s3://"), ("dbfs:/", "/dbfs/"), ("file://", ""), ("file:", "")):
-        if folder.startswith(prefix):
-            return name + folder.removeprefix(prefix)
-    return folder
 
 
 class Keeper(Generic[T]):

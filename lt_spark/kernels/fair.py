@@ -172,7 +172,8 @@ def with_pins(listed: Sequence[int], pins: Sequence[tuple[int, int]], n: int) ->
         n: length of the list.
 
     Returns:
-        At most ``n`` items, none twice. Where the list is shorter than a place, the pinned item ends it.
+        At most ``n`` items, none twice. Where the list is shorter than a place, the pinned item ends it. An item that
+        finds no free place up to ``n`` is not pinned: it stands where it stood.
     """
     places: dict[int, int] = {}
     for place, item in pins:
@@ -181,7 +182,7 @@ def with_pins(listed: Sequence[int], pins: Sequence[tuple[int, int]], n: int) ->
         while place in places:
             place += 1
         places[place] = item
-    pinned = set(places.values())
+    pinned = {item for place, item in places.items() if place <= n}
     others = iter([item for item in listed if item not in pinned])
     merged: list[int] = []
     for place in range(1, n + 1):

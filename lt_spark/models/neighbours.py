@@ -21,12 +21,13 @@ _PAIR_COLUMNS = ["item_idx", "neighbour_idx", "weight", "n_pairs"]
 def item_neighbours(known_interactions: DataFrame, config: NeighboursConfig, fold: str) -> DataFrame:
     """Return each item's most similar items (``silver.item_neighbours``).
 
-    similarity(i -> j) = [F(i, j) + backward F(j, i)] / sqrt(n_i n_j) x c / (c + shrinkage): F(i, j) the sum of
-    lag^-lag_power over users' pairs with i before j, at most ``max_lag`` positions apart in their newest
-    ``pair_history`` events; c the number of such pairs in either order; n_i the users with i among those events. With
-    lag_power 0, backward 1, shrinkage 0 it is the cosine of co-occurrence (Sarwar et al. 2001); nearness and order as
-    in sequential rules (Ludewig and Jannach 2018), shrinkage as in Koren 2008. A user makes at most
-    pair_history x max_lag pairs, so that one bot cannot make them explode.
+    similarity(i -> j) = F(i, j) / sqrt(n_i n_j) x c / (c + shrinkage): F(i, j) the sum over users of the most that a
+    pair of theirs gives, lag^-lag_power with i before j, backward x lag^-lag_power with j before i, at most ``max_lag``
+    positions apart in their newest ``pair_history`` events; c the users with such a pair; n_i the users with i among
+    those events. With lag_power 0, backward 1, shrinkage 0 it is the cosine of co-occurrence (Sarwar et al. 2001);
+    nearness and order as in sequential rules (Ludewig and Jannach 2018), shrinkage as in Koren 2008. A user makes at
+    most pair_history x max_lag pairs and gives to each once, however often it comes, so that one bot neither makes
+    pairs explode nor two items alike.
 
     Args:
         known_interactions: events of the fold.

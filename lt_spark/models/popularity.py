@@ -57,10 +57,10 @@ def popularity_candidates(
     n = config.candidates.n
     longest = config.clean.max_events_per_user
     scores = item_popularity(known_interactions, config.popularity).join(recommendable, "item_idx", "left_semi")
+    # as many as any list can need, whatever the catalogue
+    enough = scores.orderBy(F.desc("score"), "item_idx").limit(n + longest)
     best = (
-        scores.orderBy(F.desc("score"), "item_idx")
-        .limit(n + longest)
-        .agg(F.collect_list(F.struct((-F.col("score")).alias("minus"), "item_idx", "score")).alias("best"))
+        enough.agg(F.collect_list(F.struct((-F.col("score")).alias("minus"), "item_idx", "score")).alias("best"))
         .select(F.array_sort("best").alias("best"))
         .select(F.col("best.item_idx").alias("items"), F.col("best.score").alias("scores"))
     )
@@ -72,7 +72,7 @@ def popularity_candidates(
         .withColumn("kept", F.array_except(F.slice("items", 1, F.size("seen") + F.lit(n)), F.col("seen")))
         .select("user_idx", F.slice("kept", 1, n).alias("kept"))
         .select("user_idx", F.posexplode("kept").alias("pos", "item_idx"))
-        .join(F.broadcast(scores), "item_idx")
+        .join(F.broadcast(enough), "item_idx")
         .select("user_idx", "item_idx", "score", (F.col("pos") + 1).alias("rank"))
     )
     return as_candidates(own, MODEL_NAME, fold)

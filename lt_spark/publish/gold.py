@@ -53,7 +53,8 @@ def recommendations(
         .join(dates, ["user_idx", "reason_idx"], "left")
     )
     is_pinned = F.col("pin_reason").isNotNull()
-    code = F.when(is_pinned, F.lit("pinned")).otherwise(reasons.reason_code(F.col("models"), F.col("reason_1_share")))
+    by_model = reasons.reason_code(F.col("models"), F.col("reason_1_share"), F.col("segment"))
+    code = F.when(is_pinned, F.lit("pinned")).otherwise(by_model)
     words = reasons.reason_words(
         F.col("reason_code"),
         F.coalesce("reason_1_title", "reason_1_item_id"),
@@ -131,7 +132,8 @@ def recommendations_default(
     """Return ``gold.recommendations_default`` but for the run's columns.
 
     The most popular items, with a set share of mid and tail ones spread evenly through the list: place p holds one
-    where floor(p x share) > floor((p - 1) x share). Pinned items stand at their places, the others around them.
+    where floor(p x share) > floor((p - 1) x share). Where a side has too few items the other fills the list. Pinned
+    items stand at their places, the others around them.
 
     Args:
         popularity: (item_idx, score) of the items that may be recommended, recent events counting more.
@@ -155,8 +157,10 @@ def recommendations_default(
     head_place = F.floor((F.col("nth") - 1) / F.lit(1.0 - share)) + 1 if share < 1 else F.lit(n + 1)
     in_order = Window.orderBy("place", F.desc("is_long"), "item_idx")
     kept = placed.withColumn("place", F.when(F.col("is_long"), long_place).otherwise(head_place))
-    enough = (F.col("nth") <= n_long) | ~F.col("is_long")
-    ranked = kept.where(enough).withColumn("rank", F.row_number().over(in_order)).where(F.col("rank") <= n)
+    # where the others run out, more mid and tail items end the list
+    is_more = F.col("is_long") & (F.col("nth") > n_long)
+    kept = kept.withColumn("place", F.when(is_more, F.lit(n) + F.col("nth")).otherwise(F.col("place")))
+    ranked = kept.withColumn("rank", F.row_number().over(in_order)).where(F.col("rank") <= n)
     listed = ranked.select("rank", "item_idx", "segment")
     return (
         (listed if pins is None else _pinned(listed, pins, item_segments, n))
@@ -206,8 +210,18 @@ def tail_items(
 
 def without_blocked_neighbours(item_neighbours: DataFrame, rules: DataFrame) -> DataFrame:
     """Return the pairs neither of whose items is blocked for everybody, ranked anew."""
-    kept = without_blocked(without_blocked(item_neighbours, rules), rules, "neighbour_idx")
-    return kept.withColumn("rank", F.row_number().over(Window.partitionBy("item_idx").orderBy("rank")))
+    return _ranked_anew(without_blocked(without_blocked(item_neighbours, rules), rules, "neighbour_idx"))
+
+
+def recommendable_neighbours(item_neighbours: DataFrame, recommendable: DataFrame) -> DataFrame:
+    """Return the pairs whose neighbour may be recommended, ranked anew."""
+    may_be = recommendable.select(F.col("item_idx").alias("neighbour_idx"))
+    return _ranked_anew(item_neighbours.join(may_be, "neighbour_idx", "left_semi"))
+
+
+def _ranked_anew(item_neighbours: DataFrame) -> DataFrame:
+    by_rank = Window.partitionBy("item_idx").orderBy("rank")
+    return item_neighbours.withColumn("rank", F.row_number().over(by_rank))
 
 
 def similar_items(item_neighbours: DataFrame, items: DataFrame, n: int) -> DataFrame:

@@ -104,21 +104,24 @@ def with_shared_keywords(rows: DataFrame, keywords: DataFrame) -> DataFrame:
     )
 
 
-def reason_code(models: Column, first_share: Column) -> Column:
+def reason_code(models: Column, first_share: Column, segment: Column) -> Column:
     """Return why in a word, of a recommendation that nobody pinned.
 
     because_of: an item of the history has at least a tenth of the score. Else by the model with the largest share:
-    popular, what_you_did_last (sequence models), similar_taste (factors; neighbours of many small parts).
+    popular, what_you_did_last (sequence models), alike (meaning or words; factors of an item that nobody has used yet,
+    which are made from its text), similar_taste (factors; neighbours of many small parts).
 
     Args:
         models: array<struct<model_name, share>>, strongest first.
         first_share: share of the first item of the history, null where there is none.
+        segment: of the item.
     """
     strongest = F.get(models, F.lit(0))["model_name"]
     return (
         F.when(first_share >= F.lit(LEAST_SHARE), F.lit("because_of"))
         .when(strongest == "popularity", F.lit("popular"))
         .when(strongest.isin("bert", "text_bert"), F.lit("what_you_did_last"))
+        .when(strongest.isin("semantic", "lexical") | (segment == "cold"), F.lit("alike"))
         .otherwise(F.lit("similar_taste"))
     )
 
@@ -138,6 +141,7 @@ def reason_words(code: Column, named: Column, on: Column, shared: Column) -> Col
         F.when(code == "because_of", F.concat(F.lit("because of «"), named, F.lit("»"), dated, both))
         .when(code == "popular", F.lit("popular with many users"))
         .when(code == "what_you_did_last", F.lit("follows from what you did last"))
+        .when(code == "alike", F.lit("its description is like what you chose before"))
         .otherwise(F.lit("chosen by users of similar taste"))
     )
 

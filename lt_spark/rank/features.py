@@ -5,6 +5,8 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+_EQUAL = 1e-6
+"""Scores that differ by less of the larger one are equal."""
 HALVES = (0, 1)
 ALL_USERS = -1
 """``half`` of the weights that are fitted on all users of valid."""
@@ -13,9 +15,12 @@ ALL_USERS = -1
 def min_max(score: Column, low: Column, high: Column) -> Column:
     """Return a candidate's score between the lowest (0) and highest (1) of the user's list; 1 where all are equal.
 
+    Equal: as far as single precision tells, or its last digits would become the whole range.
+
     Score fusion on min-max scores: CombSUM (Fox and Shaw 1994).
     """
-    return F.when(high > low, (score - low) / (high - low)).otherwise(F.lit(1.0))
+    is_spread = high - low > F.lit(_EQUAL) * F.greatest(F.abs(high), F.abs(low))
+    return F.when(is_spread, (score - low) / (high - low)).otherwise(F.lit(1.0))
 
 
 def log_popularity(n_interactions: Column, n_max: Column) -> Column:

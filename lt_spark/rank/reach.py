@@ -14,7 +14,13 @@ REACH = "reach"
 _SUMS = ("users", "places", "score", "tail")
 
 
-def exchanges(lists: DataFrame, config: RerankConfig, n_users: int, groups: DataFrame | None = None) -> DataFrame:
+def exchanges(
+    lists: DataFrame,
+    config: RerankConfig,
+    n_users: int,
+    groups: DataFrame | None = None,
+    arranged: DataFrame | None = None,
+) -> DataFrame:
     """Return which items change places.
 
     An item that is listed, but among nobody's first ``reach_k`` places, goes to place ``reach_k`` of the list in which
@@ -22,25 +28,26 @@ def exchanges(lists: DataFrame, config: RerankConfig, n_users: int, groups: Data
     first; ``reach_share`` bounds how many do, so the cost is at most that share of what the last of the first places
     is worth. It is the least guarantee of exposure of FairRec (Patro et al., WWW 2020), of one list an item.
 
-    Pins stay, and what would itself be left without a list stays. With a quota only tail and cold items come forward,
-    with a cap only such as stand for the same group as what they displace, or for none: both hold as before.
+    What the shop arranges stays, and what would itself be left without a list stays. With a quota only tail and cold
+    items come forward, with a cap only such as stand for the same group as what they displace, or for none: both hold
+    as before.
 
     Args:
         lists: rows of ``silver.recommendations`` of one fold; read three times.
         config: section ``rerank``.
         n_users: users with a list.
         groups: (item_idx, group) of the items that the cap is about; None: there is none.
+        arranged: (item_idx), distinct, of the items that a rule in force pins or boosts; None: there are no rules.
 
     Returns:
         (user_idx, item_idx, rank, score, segment, displaced_idx, displaced_score, displaced_segment).
     """
-    # a pinned item that no model listed has no models
-    is_free = F.size("models") > 0
     shown = lists.where(F.col("rank") <= config.reach_k).groupBy("item_idx").agg(F.count(F.lit(1)).alias("n_shown"))
-    behind = lists.where((F.col("rank") > config.reach_k) & is_free).join(shown, "item_idx", "left_anti")
+    free = lists if arranged is None else lists.join(arranged, "item_idx", "left_anti")
+    behind = free.where(F.col("rank") > config.reach_k).join(shown, "item_idx", "left_anti")
     if config.quota_share > 0:
         behind = behind.where(F.col("segment").isin(*PROTECTED))
-    last = lists.where((F.col("rank") == config.reach_k) & is_free).join(shown.where("n_shown > 1"), "item_idx")
+    last = free.where(F.col("rank") == config.reach_k).join(shown.where("n_shown > 1"), "item_idx")
     names = {"item_idx": "displaced_idx", "score": "displaced_score", "segment": "displaced_segment"}
     last = last.select("user_idx", "n_shown", *(F.col(name).alias(new) for name, new in names.items()))
     options = behind.select("user_idx", "item_idx", "rank", "score", "segment").join(last, "user_idx")

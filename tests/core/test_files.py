@@ -225,7 +225,7 @@ def test_an_unreadable_marker_has_no_time(tmp_path: Path, text: str) -> None:
 def test_a_store_without_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The way of object stores and of Hadoop, on a local folder behind another file system."""
     behind = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
-    monkeypatch.setattr(Folder, "_files", lambda self: (behind, "in"))
+    monkeypatch.setattr(Folder, "opened", lambda self: (behind, "in"))
     (tmp_path / "in").mkdir()
     folder = Folder("s3://bucket/in")
     folder.write("x", b"old")

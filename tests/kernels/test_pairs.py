@@ -13,6 +13,7 @@ from lt_spark.kernels.pairs import UNIT, pair_sums
 def brute(histories: list[list[int]], max_lag: int, power: float, backward: float) -> dict[tuple[int, int], list[int]]:
     sums: dict[tuple[int, int], list[int]] = {}
     for history in histories:
+        own: dict[tuple[int, int], int] = {}
         for later in range(len(history)):
             for earlier in range(max(0, later - max_lag), later):
                 i, j = history[earlier], history[later]
@@ -20,9 +21,11 @@ def brute(histories: list[list[int]], max_lag: int, power: float, backward: floa
                     continue
                 weight = (later - earlier) ** -power
                 for key, part in (((i, j), weight), ((j, i), weight * backward)):
-                    total = sums.setdefault(key, [0, 0])
-                    total[0] += round(UNIT * part)
-                    total[1] += 1
+                    own[key] = max(own.get(key, 0), round(UNIT * part))
+        for key, most in own.items():
+            total = sums.setdefault(key, [0, 0])
+            total[0] += most
+            total[1] += 1
     return sums
 
 
@@ -44,6 +47,12 @@ def test_two_events_give_both_directions() -> None:
 
 def test_lag_counts_by_its_power() -> None:
     assert summed([[1, 2, 3]], 2, 1.0, 1.0)[1, 3] == [UNIT // 2, 1]
+
+
+def test_a_user_who_repeats_a_pair_is_one_user() -> None:
+    assert summed([[1, 2] * 50], 50, 0.5, 0.5) == {(1, 2): [UNIT, 1], (2, 1): [UNIT, 1]}
+    once = [sorted({*history}) for history in ([1, 2, 1], [2, 3, 2, 3])]
+    assert summed([[1, 2, 1], [2, 3, 2, 3]], 5, 0.0, 1.0) == summed(once, 5, 0.0, 1.0), "the cosine of co-occurrence"
 
 
 @settings(max_examples=50, deadline=None)

@@ -89,20 +89,26 @@ def test_shared_keywords_are_those_of_both(frame: Any, catalogue: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "share", "code", "words"),
+    ("model", "segment", "share", "code", "words"),
     [
-        ("lexical", 0.4, "because_of", "because of «A» on 2001-02-03 (both: desk)"),
-        ("popularity", 0.05, "popular", "popular with many users"),
-        ("bert", None, "what_you_did_last", "follows from what you did last"),
-        ("als", 0.09, "similar_taste", "chosen by users of similar taste"),
+        ("lexical", "tail", 0.4, "because_of", "because of «A» on 2001-02-03 (both: desk)"),
+        ("popularity", "head", 0.05, "popular", "popular with many users"),
+        ("bert", "tail", None, "what_you_did_last", "follows from what you did last"),
+        ("als", "tail", 0.09, "similar_taste", "chosen by users of similar taste"),
+        # nobody has used it: no users of similar taste chose it
+        ("als", "cold", 0.09, "alike", "its description is like what you chose before"),
+        ("semantic", "tail", 0.09, "alike", "its description is like what you chose before"),
     ],
 )
-def test_the_reason_is_what_weighs_most(spark: Any, model: str, share: float | None, code: str, words: str) -> None:
+def test_the_reason_is_what_weighs_most(
+    spark: Any, model: str, segment: str, share: float | None, code: str, words: str
+) -> None:
     rows = spark.createDataFrame(
-        [([(model, 1.0)], share, "A", "2001-02-03", "desk")],
-        "models array<struct<model_name:string,share:double>>, share double, named string, day string, shared string",
+        [([(model, 1.0)], segment, share, "A", "2001-02-03", "desk")],
+        "models array<struct<model_name:string,share:double>>, segment string, share double, named string, day string, "
+        "shared string",
     )
-    found = reasons.reason_code(F.col("models"), F.col("share"))
+    found = reasons.reason_code(F.col("models"), F.col("share"), F.col("segment"))
     text = reasons.reason_words(F.col("code"), F.col("named"), F.col("day"), F.col("shared"))
     row = rows.withColumn("code", found).withColumn("words", text).first()
     assert (row["code"], row["words"]) == (code, words)

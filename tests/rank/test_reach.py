@@ -14,7 +14,7 @@ pytestmark = pytest.mark.spark
 Lists = dict[int, list[int]]
 
 
-def table(frame: Any, lists: Lists, segments: dict[int, str] | None = None, pinned: tuple[int, ...] = ()) -> Any:
+def table(frame: Any, lists: Lists, segments: dict[int, str] | None = None) -> Any:
     """Rows of silver.recommendations: each user's items in order, scores 1, 1/2, 1/3, ..."""
     rows = [
         {
@@ -24,7 +24,7 @@ def table(frame: Any, lists: Lists, segments: dict[int, str] | None = None, pinn
             "rank": place,
             "score": 1 / place,
             "segment": (segments or {}).get(item, "tail"),
-            "models": [] if item in pinned else [("als", 1.0)],
+            "models": [("als", 1.0)],
             "because": [(item, 1.0)],
         }
         for user, items in lists.items()
@@ -33,9 +33,11 @@ def table(frame: Any, lists: Lists, segments: dict[int, str] | None = None, pinn
     return frame(t.RECOMMENDATIONS, rows)
 
 
-def changed(rows: Any, config: RerankConfig, n_users: int, groups: Any = None) -> tuple[Lists, list[Any]]:
+def changed(
+    rows: Any, config: RerankConfig, n_users: int, groups: Any = None, arranged: Any = None
+) -> tuple[Lists, list[Any]]:
     """Return the lists after it, and the exchanges."""
-    chosen = exchanges(rows, config, n_users, groups)
+    chosen = exchanges(rows, config, n_users, groups, arranged)
     out: Lists = {}
     for row in exchanged(rows, chosen, config).orderBy("user_idx", "rank").collect():
         out.setdefault(row["user_idx"], []).append(row["item_idx"])
@@ -78,10 +80,12 @@ def test_the_highest_places_come_first(frame: Any) -> None:
     assert [row["item_idx"] for row in changed(table(frame, lists), config(reach_share=0.25), 4)[1]] == [8]
 
 
-def test_pins_stay(frame: Any) -> None:
-    lists = {1: [1, 2, 9], 2: [1, 2]}
-    assert changed(table(frame, lists, pinned=(2,)), config(), 2)[1] == []
-    assert changed(table(frame, lists, pinned=(9,)), config(), 2)[1] == []
+def test_what_the_shop_arranges_stays(spark: Any, frame: Any) -> None:
+    lists = table(frame, {1: [1, 2, 9], 2: [1, 2]})
+    assert [row["item_idx"] for row in changed(lists, config(), 2)[1]] == [9]
+    for item in (2, 9):  # models speak for it, and a rule pins or boosts it
+        arranged = spark.createDataFrame([(item,)], "item_idx int")
+        assert changed(lists, config(), 2, None, arranged)[1] == []
 
 
 def test_with_a_quota_only_tail_and_cold_items_come_forward(frame: Any) -> None:

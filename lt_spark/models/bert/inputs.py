@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from lt_spark.core.errors import DataError
-from lt_spark.frames.shards import reachable
+from lt_spark.core.files import Folder
 from lt_spark.models.bert.manifest import PAD
 
 Ints = npt.NDArray[Any]
@@ -111,7 +111,8 @@ def read_questions(folder: str, length: int) -> Questions:
 
 
 def _read(folder: str) -> pa.Table:
-    return ds.dataset(reachable(folder), format="parquet").to_table().combine_chunks()
+    files, path = Folder(folder).opened()
+    return ds.dataset(path, filesystem=files, format="parquet").to_table().combine_chunks()
 
 
 def _csr(lists: pa.ChunkedArray) -> tuple[Ints, Ints]:

@@ -187,7 +187,7 @@ class _Trainer:
         if batch is None:
             items, weights = torch.full((1, length), PAD), torch.zeros(1, length)
         else:
-            items, weights = batch.items, batch.weights if self.section.use_weights else (batch.weights > 0).float()
+            items, weights = batch.items, batch.weights
         device = self.here.device
         rate = self.schedule.rate_at(self.n_steps)
         for group in self.optimizer.param_groups:

@@ -69,12 +69,13 @@ def ndcg_by_user(
     network.eval()
     mine = np.arange(rank, len(questions), world)
     queries = user_vectors(network, questions.histories[mine], device)
+    vectors = item_vectors(network)
     positions, _ = top_k(
         queries,
-        item_vectors(network),
+        vectors,
         K,
         masked=_rows(questions.seen, mine),
-        allowed=items.is_recommendable,
+        allowed=items.is_recommendable & (vectors != 0).any(axis=1),
     )
     network.train(was_training)
     offsets, targets = questions.targets

@@ -27,7 +27,8 @@ def with_keywords(texts: DataFrame, enrichments: DataFrame) -> DataFrame:
         .agg(F.min_by(F.concat_ws(", ", "keywords"), "key").alias("keywords"))
     )
     own = F.when(F.trim("text") != "", F.col("text"))
-    text = F.concat_ws(". ", own, "keywords")
+    # first, for what reads a text cuts off the end of a long one
+    text = F.concat_ws(". ", "keywords", own)
     return texts.join(keywords, "item_idx", "left").select("item_idx", text.alias("text"))
 
 
