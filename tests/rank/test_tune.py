@@ -74,10 +74,47 @@ def test_popularity_power_lifts_the_rare_target() -> None:
         is_target=np.array([True, False]),
         is_tail=np.array([True]),
         halves=np.array([0], np.int8),
+        users=np.array([7]),
     )
     found = search(sample, ["a"], CONFIG)
     assert found.popularity_power > 0
     assert goal(sample, found, CONFIG) == pytest.approx(2.0)
+
+
+def test_a_user_counts_once_however_many_targets() -> None:
+    second = 1 / np.log2(3)
+    rows = [
+        row(1, target, item, "a", feature, False) for target in (10, 11) for item, feature in ((10, 1.0), (11, 0.5))
+    ]
+    other = [row(2, 10, 10, "a", 0.5, True), row(2, 10, 11, "a", 1.0, True)]
+    found = goal(sample_of(*rows, *other), Weights(np.array([1.0, 0.0]), 0.0), CONFIG)
+    assert found == pytest.approx(((1.0 + second) / 2 + second) / 2 + second)
+
+
+def test_few_users_leave_the_weights_near_their_mean() -> None:
+    def weight_of_a(n_users: int) -> float:
+        """Model b alone is right, of every user."""
+        rows = []
+        for user in range(n_users):
+            rows += [row(user, 10, 11, "a", 1.0, False), row(user, 10, 10, "b", 1.0, False)]
+        return float(search(sample_of(*rows), ["a", "b"], CONFIG).models[0])
+
+    few, more, many = weight_of_a(5), weight_of_a(100), weight_of_a(2000)
+    assert few > 0.8 > more > 0.1 > many > 0
+
+
+def test_the_power_is_the_mean_of_what_replicates_find_best() -> None:
+    """A power of .3 is best for one half of the users, none for the other."""
+    rows = []
+    for user in range(90):
+        rare = user % 2 == 0
+        for item, feature, popular in ((10, 0.8, not rare), (11, 1.0 if rare else 0.7, rare)):
+            rows.append(row(user, 10, item, "a", feature, False) | {"log_popularity": float(popular)})
+    found = search(to_sample(pd.DataFrame(rows), ["a"]), ["a"], TuneConfig(k=1))
+    assert 0.05 < found.popularity_power < 0.25
+    assert (
+        found.popularity_power == search(to_sample(pd.DataFrame(rows), ["a"]), ["a"], TuneConfig(k=1)).popularity_power
+    )
 
 
 def test_a_half_is_fitted_without_its_own_users() -> None:
