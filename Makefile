@@ -28,7 +28,9 @@ QUICK_JAVA := --driver-java-options '-XX:TieredStopAtLevel=1 -XX:ReservedCodeCac
 # and before code that Spark generates for them is compiled: a pipeline on a hundred rows takes a third less without it;
 # what goes through spark-submit (tests/test_submit.py), the demo and the benchmarks have it
 NO_CODE := --conf spark.sql.codegen.wholeStage=false --conf spark.sql.codegen.factoryMode=NO_CODEGEN
-QUICK_SPARK := "$(QUICK_JAVA) $(NO_CODE) pyspark-shell"
+# and in two partitions, as there are two cores: each task more takes some milliseconds
+FEW_TASKS := --conf spark.sql.shuffle.partitions=2
+QUICK_SPARK := "$(QUICK_JAVA) $(NO_CODE) $(FEW_TASKS) pyspark-shell"
 
 .PHONY: help venv install data models demo test test-full lint format clean package
 

@@ -1,6 +1,8 @@
 """Which Java a local session takes, and what is said where there is none."""
 
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +12,9 @@ import pytest
 
 from lt_spark.core import session
 from lt_spark.core.errors import LtSparkError
+
+_BESIDE = Path(sys.prefix) / "java/bin/java"
+JAVA = str(_BESIDE) if _BESIDE.exists() else shutil.which("java") or f"{os.environ.get('JAVA_HOME')}/bin/java"
 
 
 def java_in(folder: Path, says: str) -> Path:
@@ -100,3 +105,10 @@ def test_in_local_mode_one_task_has_the_machines_gpu(
     spark: Any = SimpleNamespace(sparkContext=context)
     assert session.inference_tasks(spark, uses_gpu=uses_gpu, gpus_per_task=1.0) == (n_tasks, None)
     assert context.properties == ({session.MACHINE_GPU: "true"} if n_tasks == 1 else {})
+
+
+def test_java_knows_the_options_of_a_local_session() -> None:
+    options = session.LOCAL_DEFAULTS["spark.driver.extraJavaOptions"].split()
+    assert options
+    said = subprocess.run([JAVA, *options, "-version"], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
