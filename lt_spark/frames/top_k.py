@@ -53,7 +53,7 @@ def top_k(
         ),
         n_shards,
     )
-    parts = spread(asked, "shard", "user_idx").sortWithinPartitions("shard").mapInArrow(score, _SCHEMA)
+    parts = spread(asked, "shard", "user_idx").sortWithinPartitions("shard", "user_idx").mapInArrow(score, _SCHEMA)
     if n_shards == 1:
         return parts
     best_first = Window.partitionBy("user_idx").orderBy(F.desc("score"), "item_idx")
@@ -65,14 +65,15 @@ def score_batch(batch: pa.RecordBatch, folder: str, k: int) -> Iterator[pa.Recor
     shards = batch.column(3).to_numpy()
     for shard in np.unique(shards):
         rows = batch.filter(pa.array(shards == shard))
-        items, vectors = _vectors.get(folder, int(shard))
+        items, vectors, first = _vectors.get(folder, int(shard))
         size = vectors.shape[1]
         lengths = rows.column(1).value_lengths().to_numpy()
         rows = rows.filter(pa.array(lengths == size))
         if not rows.num_rows or not len(items):
             continue
         queries = rows.column(1).flatten().to_numpy().reshape(-1, size)
-        positions, scores = topk.top_k(queries, items=vectors, k=k, masked=_positions(rows.column(2), items))
+        masked = _positions(rows.column(2), items)
+        positions, scores = topk.top_k(queries, items=vectors, k=k, masked=masked, first=first)
         row, place = np.nonzero(positions >= 0)
         yield pa.RecordBatch.from_arrays(
             [
@@ -85,15 +86,16 @@ def score_batch(batch: pa.RecordBatch, folder: str, k: int) -> Iterator[pa.Recor
         )
 
 
-def _read(folder: str, shard: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Return a shard's item_idx (n,), ascending, and vectors (n, d)."""
+def _read(folder: str, shard: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Return a shard's item_idx (n,), ascending, vectors (n, d), and the first place (n,) of each vector."""
     rows = read_shard(folder, shard, _VECTORS)
     if rows.num_rows == 0:
-        return np.empty(0, np.int32), np.empty((0, 0), np.float32)
+        return np.empty(0, np.int32), np.empty((0, 0), np.float32), np.empty(0, np.int64)
     items = rows["item_idx"].to_numpy()
     vectors = rows["vector"].combine_chunks().flatten().to_numpy().reshape(len(items), -1)
     order = np.argsort(items)
-    return items[order], np.ascontiguousarray(vectors[order])
+    vectors = np.ascontiguousarray(vectors[order])
+    return items[order], vectors, topk.first_equal(vectors)
 
 
 _vectors = Keeper(_read)

@@ -25,6 +25,7 @@ def top_k(
     *,
     masked: Csr | None = None,
     allowed: npt.NDArray[np.bool_] | None = None,
+    first: npt.NDArray[np.int64] | None = None,
     block: int = 256,
 ) -> tuple[Ints, Floats]:
     """Find the k items of largest inner product with each query, exactly.
@@ -39,6 +40,8 @@ def top_k(
         k: items wanted a query, at least 0; may exceed n_items.
         masked: CSR ``indptr`` (n_queries + 1,) and ``indices`` in [0, n_items): the items left out for each query.
         allowed: (n_items,) whether the item may be ranked at all.
+        first: (n_items,) as :func:`first_equal` gives it. A matrix product rounds by the place of a column, so that
+            without it equal items may differ in the last bit, and stand in any order.
         block: queries scored at once; fewer where the items are many.
 
     Returns:
@@ -51,6 +54,7 @@ def top_k(
     if k == 0 or n_items == 0:
         return positions, best
     forbidden = None if allowed is None else np.flatnonzero(~np.asarray(allowed, dtype=np.bool_))
+    later = np.empty(0, np.int64) if first is None else np.flatnonzero(first != np.arange(n_items))
     transposed = np.ascontiguousarray(items, dtype=np.float32).T
     rows = max(1, min(block, _MAX_BLOCK_SCORES // n_items))
     buffer = np.empty((min(rows, max(n_queries, 1)), n_items), dtype=np.float32)
@@ -59,6 +63,8 @@ def top_k(
         scores = buffer[: stop - start]
         with np.errstate(invalid="ignore", over="ignore"):
             np.matmul(np.asarray(queries[start:stop], dtype=np.float32), transposed, out=scores)
+        if first is not None and later.size:
+            scores[:, later] = scores[:, first[later]]
         if forbidden is not None:
             scores[:, forbidden] = -np.inf
         if masked is not None:
@@ -67,6 +73,19 @@ def top_k(
             scores[row, indices[indptr[start] : indptr[stop]]] = -np.inf
         _rank_block(scores, k, positions[start:stop], best[start:stop])
     return positions, best
+
+
+def first_equal(items: Floats) -> npt.NDArray[np.int64]:
+    """Return (n_items,) the position of the first item with the same vector, its own where there is none before it.
+
+    Args:
+        items: (n_items, d) float32.
+    """
+    if items.size == 0:
+        return np.arange(len(items))
+    rows = np.ascontiguousarray(items).view(np.dtype((np.void, items.dtype.itemsize * items.shape[1]))).ravel()
+    _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
+    return np.asarray(first[inverse], dtype=np.int64)
 
 
 def merge_top_k(positions: Sequence[Ints], scores: Sequence[Floats], k: int) -> tuple[Ints, Floats]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lt_spark.kernels.topk import merge_top_k, top_k
+from lt_spark.kernels.topk import first_equal, merge_top_k, top_k
 
 
 def brute_force(scores, k, left_out=()):
@@ -111,3 +111,26 @@ def test_merge_pads_and_drops_nan():
 def test_merge_of_nothing_is_an_error():
     with pytest.raises(ValueError, match="concatenate"):
         merge_top_k([], [], 3)
+
+
+def test_equal_items_stand_in_order_wherever_the_query_lies():
+    random = np.random.default_rng(3)
+    vectors = random.normal(size=(40, 96)).astype(np.float32)
+    items = vectors[random.integers(0, 40, 3001)]
+    first = first_equal(items)
+    assert len(np.unique(first)) == 40
+    assert (items[first] == items).all() and (first <= np.arange(3001)).all()
+    queries = random.normal(size=(37, 96)).astype(np.float32)
+    positions, scores = top_k(queries, items, 200, first=first)
+    for row, best in zip(positions, scores, strict=True):
+        # by score of their vector, then by position, none left out at the cut
+        groups = [np.flatnonzero(first == at) for at in dict.fromkeys(first[row].tolist())]
+        assert row.tolist() == np.concatenate(groups)[:200].tolist()
+        assert all(len(set(best[first[row] == group[0]])) == 1 for group in groups)
+    shifted = top_k(np.roll(queries, 5, axis=0), items, 200, first=first, block=8)[0]
+    np.testing.assert_array_equal(np.roll(positions, 5, axis=0), shifted)
+
+
+def test_first_of_no_items():
+    assert first_equal(np.empty((0, 4), np.float32)).tolist() == []
+    assert first_equal(np.empty((2, 0), np.float32)).tolist() == [0, 1]
