@@ -144,7 +144,7 @@ def test_texts_of_histories_are_the_newest_first(split: Any, texts: Any, spark: 
     assert what == {0: [1, 2, 3, 4], 3: [1, 2, 8]}
 
 
-def test_keywords_that_passed_join_the_title(frame: Frame, texts: Any) -> None:
+def test_keywords_that_passed_stand_before_the_title(frame: Frame, texts: Any) -> None:
     def row(item: int, key: str, status: str, own: bool = False, current: bool = True) -> dict[str, Any]:
         words = [f"{key} word", "tool"]
         return {
@@ -164,6 +164,6 @@ def test_keywords_that_passed_join_the_title(frame: Frame, texts: Any) -> None:
         ],
     )
     said = {r["item_idx"]: r["text"] for r in pairs.with_keywords(texts, enrichments).collect()}
-    assert said[1] == "title 1. a word, tool" and said[3] == "title 3. c word, tool" and said[9] == "f word, tool"
+    assert said[1] == "a word, tool. title 1" and said[3] == "c word, tool. title 3" and said[9] == "f word, tool"
     assert [said[item] for item in (2, 4, 5, 6)] == ["title 2", "title 4", "title 5", "title 6"]
     assert len(said) == texts.count()
