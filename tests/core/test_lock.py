@@ -54,7 +54,9 @@ def test_a_lock_of_a_process_that_is_gone_is_stale_at_once(spark: Any, config: C
     assert take(spark, config) == "mine"
 
 
-@pytest.mark.parametrize("place", ["there", "new", "half made"])
+@pytest.mark.parametrize(
+    "place", ["half made", *(pytest.param(each, marks=pytest.mark.slow) for each in ("there", "new"))]
+)
 def test_of_those_who_ask_at_once_one_gets_it(spark: Any, config: Config, place: str) -> None:
     holders: list[str] = []
     seen: list[int] = []

@@ -130,7 +130,9 @@ def reached(spark: Any, lottery: Lottery, lists: pd.DataFrame) -> dict[str, floa
     return {name: row["ndcg"] for name, row in found.items()}
 
 
-@pytest.mark.parametrize("name", ["popularity", "tiers", "short"])
+@pytest.mark.parametrize(
+    "name", ["tiers", *(pytest.param(each, marks=pytest.mark.slow) for each in ("popularity", "short"))]
+)
 def test_targets_drawn_by_lot_are_found_as_chance_has_it(
     lottery: Lottery, reached: dict[str, float], name: str
 ) -> None:

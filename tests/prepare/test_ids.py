@@ -34,7 +34,7 @@ def test_empty_previous_and_empty_keys(spark: SparkSession) -> None:
     assert numbered(spark, [], {"m": 3}) == {"m": 3}
 
 
-@pytest.mark.parametrize("partitions", [1, 5])
+@pytest.mark.parametrize("partitions", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_ranges_of_ids_give_what_one_sort_gives(spark: SparkSession, partitions: int) -> None:
     ids = [f"{n * 7919 % 1000}{'é' if n % 3 else 'x'}" for n in range(1000)]
     expected = {one: place for place, one in enumerate(sorted(set(ids), key=str.encode), 2)}

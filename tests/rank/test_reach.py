@@ -99,7 +99,7 @@ def test_short_lists_and_none(frame: Any) -> None:
     assert changed(table(frame, {}), config(), 0) == ({}, [])
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_of_any_lists_the_rest_stays_as_it_was(spark: Any, frame: Any, seed: int) -> None:
     draw, k, cap_k = random.Random(seed), 4, 6
     lists = {user: [int(100 * draw.random() ** 3) for _ in range(14)] for user in range(40)}
