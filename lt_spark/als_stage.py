@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from lt_spark.content_stage import item_vectors
@@ -17,6 +17,8 @@ from lt_spark.stages import Context, plain_settings
 
 MODEL = "als"
 _K = 10
+_MAX_TARGETS = 10
+"""Of a user with more a hash sample is asked for."""
 
 
 @dataclass(frozen=True)
@@ -127,17 +129,23 @@ def _choose(c: Context, fitted: _Fitted, factors: DataFrame) -> text.TextPoint:
     section, seed = c.config.als, c.config.core.seed
     tried = text.points(section)
     asked = c.targets.select("user_idx").distinct().orderBy(hash_uniform("tune_als_users", seed, "user_idx"))
-    targets = c.targets.join(asked.limit(c.config.als_plain.max_tune_users), "user_idx", "left_semi").select(
-        "user_idx", F.col("item_idx").alias("target_idx"), (F.col("segment_top20") == "tail").alias("is_tail")
+    some_first = Window.partitionBy("user_idx").orderBy(hash_uniform("tune_als_targets", seed, "item_idx"), "item_idx")
+    targets = (
+        c.targets.join(asked.limit(c.config.als_plain.max_tune_users), "user_idx", "left_semi")
+        .withColumn("nth", F.row_number().over(some_first))
+        .where(F.col("nth") <= _MAX_TARGETS)
+        .select("user_idx", F.col("item_idx").alias("target_idx"), (F.col("segment_top20") == "tail").alias("is_tail"))
     )
     questions = targets.join(fitted.users, "user_idx").join(c.seen, "user_idx", "left")
     with c.scratch("gains") as folder:
         gains = text.point_gains(questions, factors, tried, _K, section.max_tune_items, seed, scratch=folder)
-        means = [F.avg(F.col("gains")[place]).alias(f"point_{place}") for place in range(len(tried))]
-        tail = [
-            F.avg(F.when(F.col("is_tail"), F.col("gains")[place])).alias(f"tail_{place}") for place in range(len(tried))
-        ]
-        row = gains.agg(*means, *tail).collect()[0]
+        # by user first: one with many targets is one user
+        of_tail = F.when(F.col("is_tail"), F.col("gains"))
+        by_user = gains.groupBy("user_idx").agg(
+            *(F.avg(F.col("gains")[place]).alias(f"point_{place}") for place in range(len(tried))),
+            *(F.avg(of_tail[place]).alias(f"tail_{place}") for place in range(len(tried))),
+        )
+        row = by_user.agg(*(F.avg(name).alias(name) for name in by_user.columns if name != "user_idx")).collect()[0]
     reached = [(row[f"point_{place}"] or 0.0, row[f"tail_{place}"] or 0.0) for place in range(len(tried))]
     goals = [overall + c.config.tune.tail_importance * of_tail for overall, of_tail in reached]
     best = max(range(len(tried)), key=lambda place: (goals[place], -place))

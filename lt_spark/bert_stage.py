@@ -263,7 +263,10 @@ def _new_and_replayed(c: Context, rows: DataFrame, users_folder: str) -> DataFra
     n_new = F.col("n_events") - F.coalesce("n_before", F.lit(0))
     drawn = folds.hash_uniform("replay", c.config.core.seed, "user_idx", "n_events") < section.replay_share
     # a window holds max_length targets: so many of the newest hold all new events
-    n_windows = F.when(n_new > 0, F.ceil(n_new / section.max_length)).when(drawn, section.max_windows).otherwise(0)
+    more = c.config.context.n_items if c.config.context.enabled else 0  # pseudo-events stand behind a user's newest
+    n_windows = (
+        F.when(n_new > 0, F.ceil((n_new + more) / section.max_length)).when(drawn, section.max_windows).otherwise(0)
+    )
     wanted = joined.select("user_idx", n_windows.alias("n_windows"))
     return rows.join(wanted, "user_idx").where(F.col("window") < F.col("n_windows")).drop("n_windows")
 

@@ -213,7 +213,9 @@ def point_gains(
     *,
     scratch: str,
 ) -> DataFrame:
-    """Return the NDCG@k of each target under each point, all points in one pass: two products, then sums of them.
+    """Return the gain of each target under each point, all points in one pass: two products, then sums of them.
+
+    The gain is 1 / log2(1 + rank) up to rank k, else 0: NDCG@k of a user with this target alone.
 
     Args:
         users: (user_idx, vector, seen, target_idx, is_tail): a row a target.
@@ -225,7 +227,7 @@ def point_gains(
         scratch: folder for the factors, read by every executor.
 
     Returns:
-        (is_tail, gains array<double>, a number a point): a row a target.
+        (user_idx, is_tail, gains array<double>, a number a point): a row a target.
     """
     targets = users.select(F.col("target_idx").alias("item_idx")).distinct()
     n_items = factors.agg(F.count(F.lit(1)).alias("n_items"))
@@ -241,7 +243,7 @@ def point_gains(
             yield _gains(batch, scratch, tried, k)
 
     asked = users.select("user_idx", "vector", "seen", "target_idx", "is_tail")
-    return spread(asked, "user_idx").mapInArrow(rank, "is_tail boolean, gains array<double>")
+    return spread(asked, "user_idx").mapInArrow(rank, "user_idx int, is_tail boolean, gains array<double>")
 
 
 def fold_in(ratings: DataFrame, item_factors: DataFrame, gram: Floats, settings: AlsSettings) -> DataFrame:
@@ -306,7 +308,7 @@ def gram(sums: Sequence[Sequence[float]]) -> Floats:
 
 
 def _gains(batch: pa.RecordBatch, folder: str, tried: Sequence[TextPoint], k: int) -> pa.RecordBatch:
-    """Return (is_tail, gains) of a batch (user_idx, vector, seen, target_idx, is_tail)."""
+    """Return (user_idx, is_tail, gains) of a batch (user_idx, vector, seen, target_idx, is_tail)."""
     items = _factors.get(folder, 0)
     gains = np.zeros((batch.num_rows, len(tried)))
     if batch.num_rows and len(items.numbers):
@@ -329,7 +331,7 @@ def _gains(batch: pa.RecordBatch, folder: str, tried: Sequence[TextPoint], k: in
                 rank = int(np.count_nonzero((scores >= scores[at]) & allowed & is_there))
                 gains[row, place] = 1.0 / np.log2(rank + 1.0) if rank <= k else 0.0
     listed = pa.array(list(gains), pa.list_(pa.float64()))
-    return pa.RecordBatch.from_arrays([batch.column(4), listed], ["is_tail", "gains"])
+    return pa.RecordBatch.from_arrays([batch.column(0), batch.column(4), listed], ["user_idx", "is_tail", "gains"])
 
 
 @dataclass(frozen=True)

@@ -112,9 +112,9 @@ def test_gains_of_all_points_are_those_of_their_lists(
             place = sorted(items, key=lambda item: -items[item]).index(target) + 1 if target in items else k + 1
             gains.append(1 / np.log2(place + 1) if place <= k else 0.0)
         expected.append((is_tail, gains))
-    assert sorted((row["is_tail"], [round(gain, 9) for gain in row["gains"]]) for row in found_gains) == sorted(
-        (is_tail, [round(float(gain), 9) for gain in gains]) for is_tail, gains in expected
-    )
+    assert {row["user_idx"]: (row["is_tail"], [round(gain, 9) for gain in row["gains"]]) for row in found_gains} == {
+        user: (is_tail, [round(float(gain), 9) for gain in gains]) for user, (is_tail, gains) in enumerate(expected)
+    }
     assert any(gains[0] != gains[1] for _, gains in expected)
     # a user at a time, as where the items are many
     monkeypatch.setattr(text, "_MAX_SCORES", 1)
