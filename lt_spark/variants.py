@@ -97,6 +97,8 @@ def _factors(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
         "bert.use_pseudo_events": False,
         "blend.models": _left(config, *_OF_TEXT),
     }
+    if not reads_text(config) and not config.context.enabled:
+        no_text = {}  # it changes nothing: so models are the same as those of all other variants, and copied
     with_text: dict[str, dict[str, Any]] = {ENRICHED: {"rebalance.method": "none"}, BOTH: {"rebalance.method": method}}
     own = ENRICHED if config.rebalance.method == "none" else BOTH
     if reads_text(config):
