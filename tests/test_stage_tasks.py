@@ -1,7 +1,9 @@
 """What a run finds up to date: by settings, by what it makes anew, and by what lies there. Without Spark."""
 
+import threading
 from datetime import datetime, timedelta
 from itertools import count
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -9,6 +11,7 @@ from pyspark.sql import Row
 
 from lt_spark import passes, stage_tasks
 from lt_spark.core.config import Config
+from lt_spark.core.errors import RunLockedError
 from lt_spark.core.runs import IN_PROGRESS
 from lt_spark.pipeline import STAGES, Purpose
 from lt_spark.stage_tasks import StageTask
@@ -107,3 +110,13 @@ def test_choices_that_nothing_judged_are_told(root: Root) -> None:
     assert "tune_als" in passes._unjudged(root.done), "a gate that was stopped decided nothing"
     root.record("ledger", "", "key")
     assert passes._unjudged(root.done) == []
+
+
+def test_a_run_that_lost_its_lock_writes_no_more() -> None:
+    lock = SimpleNamespace(lost=threading.Event())
+    task = StageTask(STAGE["clean"], "", "key", None)
+    context = passes._context(NOTHING, conf(), NOTHING, task, False, threading.Event(), cast(Any, lock))
+    context.check()
+    lock.lost.set()
+    with pytest.raises(RunLockedError, match="clean ends without what it was making: another run took these tables"):
+        context.check()

@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,18 @@ def test_a_silent_lock_is_stale(spark: Any, config: Config) -> None:
 def test_a_lock_of_a_process_that_is_gone_is_stale_at_once(spark: Any, config: Config) -> None:
     held(spark, config, f"{socket.gethostname()}:{2**22 + 1}", time.time())
     assert take(spark, config) == "mine"
+
+
+def test_who_lost_the_lock_while_it_was_silent_notices(spark: Any, config: Config) -> None:
+    short = config.model_copy(update={"run": config.run.model_copy(update={"lock_stale_after_s": 4.0})})
+    with RunLock(Storage(spark, config, "mine"), short) as lock:
+        assert not lock.lost.wait(1.5)
+        for _ in range(10):
+            with suppress(Exception):  # a sign of life at the same moment
+                held(spark, config, "another-host:1", time.time())
+                break
+        assert lock.lost.wait(60)
+    assert Storage(spark, config).read(t.RUN_LOCK).first()["run_id"] == "other", "the other's lock is not given back"
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,23 @@ def test_default_list_spreads_its_tail_evenly(spark: Any, frame: Any, share: flo
     assert [row["rank"] for row in rows if row["segment"] == "tail"] == tails
 
 
+def test_default_list_is_full_where_one_side_is_short(spark: Any, frame: Any) -> None:
+    scores = spark.createDataFrame([(i, float(100 - i)) for i in range(40)], "item_idx int, score double")
+    segments = frame(t.ITEM_SEGMENTS, [{"item_idx": i, "segment": "head" if i < 3 else "tail"} for i in range(40)])
+    config = PublishConfig(default_n=10, default_tail_share=0.3)
+    rows = gold.recommendations_default(scores, items(frame, 40), segments, config).orderBy("rank").collect()
+    assert [row["item_id"] for row in rows[:4]] == ["i0", "i1", "i2", "i3"]
+    assert [row["segment"] for row in rows] == ["head"] * 3 + ["tail"] * 7
+    assert [row["item_id"] for row in rows[4:]] == [f"i{i}" for i in range(4, 10)], "the best first"
+
+
+def test_similar_items_may_be_recommended(spark: Any, frame: Any) -> None:
+    pairs = [{"item_idx": 1, "neighbour_idx": i, "rank": rank} for rank, i in enumerate([2, 0, 3], 1)]
+    recommendable = spark.createDataFrame([(0,), (3,)], "item_idx int")
+    kept = gold.recommendable_neighbours(frame(t.ITEM_NEIGHBOURS, pairs), recommendable).orderBy("rank").collect()
+    assert [(row["item_idx"], row["neighbour_idx"], row["rank"]) for row in kept] == [(1, 0, 1), (1, 3, 2)]
+
+
 def test_tail_items_count_users_with_and_without(spark: Any, frame: Any) -> None:
     lists = frame(
         t.RECOMMENDATIONS,

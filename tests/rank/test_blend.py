@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from lt_spark.blend_stage import _check_models
 from lt_spark.core import tables as t
+from lt_spark.core.errors import DataError
 from lt_spark.rank.blend import blend
 
 pytestmark = pytest.mark.spark
@@ -75,3 +77,10 @@ def test_power_holds_popular_items_back(blended: Any) -> None:
 
 def test_n_bounds_the_list(blended: Any) -> None:
     assert set(blended(n=1)) == {1}
+
+
+def test_weights_of_other_models_are_refused(frame: Any) -> None:
+    weights = frame(t.BLEND_WEIGHTS, [{"half": -1, "model_name": name, "weight": 1.0} for name in ("als", "bert")])
+    _check_models(weights, ("bert", "als"))
+    with pytest.raises(DataError, match="of other models: expected als, found als, bert.*--purpose evaluate"):
+        _check_models(weights, ("als",))
