@@ -43,14 +43,11 @@ def done_stages(storage: Storage) -> dict[tuple[str, str], Row]:
     """Return the newest row of ``silver.stage_runs`` a stage and fold, by (stage, fold); fold '' where it has none."""
     if not storage.exists(t.STAGE_RUNS):
         return {}
+    row = F.struct("stage_key", "run_id", "seconds", "rows", "is_complete", "done_at")
     newest = (
         storage.read(t.STAGE_RUNS)
         .groupBy("stage", "fold")
-        .agg(
-            F.max_by(F.struct("stage_key", "run_id", "seconds", "rows", "is_complete", "done_at"), "done_at").alias(
-                "newest"
-            )
-        )
+        .agg(F.max_by(row, "done_at").alias("newest"))
         .select("stage", "fold", "newest.*")
     )
     # one row a stage and fold
