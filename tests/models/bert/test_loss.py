@@ -27,15 +27,45 @@ def test_full_softmax_is_the_weighted_sum_of_torchs() -> None:
     assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
-def test_chunks_change_neither_loss_nor_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("n_rows", [7, N, 2 * N])
+@pytest.mark.parametrize("is_adjusted", [False, True])
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_loss_and_gradient_are_torchs_whatever_the_chunks(
+    monkeypatch: pytest.MonkeyPatch, n_rows: int, is_adjusted: bool, on_gpu: bool
+) -> None:
     outputs, items, targets, weights = made()
-    whole = full_softmax(outputs, items, targets, weights)
-    expected = torch.autograd.grad(whole, (outputs, items))
-    monkeypatch.setattr(losses, "_CHUNK_SCORES", 7 * ITEMS)
-    parts = full_softmax(outputs, items, targets, weights)
-    assert float(parts.detach()) == pytest.approx(float(whole.detach()), rel=1e-6)
-    for one, other in zip(torch.autograd.grad(parts, (outputs, items)), expected, strict=True):
+    adjustment = torch.linspace(-2, 1, ITEMS) if is_adjusted else None
+    scores = outputs @ items.T + (adjustment if adjustment is not None else 0)
+    whole = (cross_entropy(scores, targets, reduction="none") * weights).sum()
+    # what comes after it has a share in the gradient too
+    expected = torch.autograd.grad(3 * whole, (outputs, items))
+    monkeypatch.setattr(losses, "_CHUNK_SCORES", n_rows * ITEMS)
+    monkeypatch.setattr(losses, "_CPU_SCORES", n_rows * ITEMS)
+    monkeypatch.setattr(losses, "_CPU_ROWS", 1)
+    way = losses._in_chunks if on_gpu else full_softmax
+    found = way(outputs, items, targets, weights, adjustment)
+    assert float(found.detach()) == pytest.approx(float(whole.detach()), rel=1e-6)
+    for one, other in zip(torch.autograd.grad(3 * found, (outputs, items)), expected, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_scores_far_apart_are_no_overflow() -> None:
+    outputs, items = torch.tensor([[300.0], [-300.0]], requires_grad=True), torch.tensor([[1.0], [-1.0]])
+    found = full_softmax(outputs, items, torch.tensor([0, 0]), torch.ones(2))
+    assert float(found.detach()) == pytest.approx(600)
+    assert torch.autograd.grad(found, outputs)[0].flatten().tolist() == pytest.approx([0, -2])
+
+
+@pytest.mark.parametrize("number_format", [torch.float32, torch.bfloat16])
+def test_numbers_of_half_size_give_gradients_of_their_own_kind(number_format: torch.dtype) -> None:
+    outputs, items, targets, weights = made()
+    with torch.autocast("cpu", torch.bfloat16, enabled=number_format == torch.bfloat16):
+        found = full_softmax(outputs, items.to(number_format), targets, weights)
+    assert found.dtype == torch.float32
+    by_outputs, by_items = torch.autograd.grad(found, (outputs, items))
+    assert by_outputs.dtype == by_items.dtype == torch.float32
+    expected = torch.autograd.grad(full_softmax(outputs, items, targets, weights), (outputs, items))
+    assert torch.allclose(by_outputs, expected[0], atol=0.05) and torch.allclose(by_items, expected[1], atol=0.05)
 
 
 def test_no_places_are_no_loss_and_a_gradient_of_zeros() -> None:
