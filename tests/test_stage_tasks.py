@@ -120,3 +120,11 @@ def test_a_run_that_lost_its_lock_writes_no_more() -> None:
     lock.lost.set()
     with pytest.raises(RunLockedError, match="clean ends without what it was making: another run took these tables"):
         context.check()
+
+
+def test_disturbed_texts_leave_the_log_as_it_is(root: Root) -> None:
+    root.run(conf(**ENCODER))
+    redone = root.run(conf(disturb={"text": "shuffled"}, **ENCODER))
+    assert {"embed", "content valid", "als valid", "bert valid"} <= redone
+    assert not redone & {"split", "segment valid", "tune_als valid", "als_plain valid", "neighbours test"}
+    assert {"split", "als_plain valid"} <= root.run(conf(disturb={"drop_share": 0.1}, **ENCODER))
