@@ -7,7 +7,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lt_spark.core import tables as t
-from lt_spark.core.config import Config, ItemColumns, ItemsSource
+from lt_spark.core.config import Config
+from lt_spark.core.config_sources import ItemColumns, ItemsSource
 from lt_spark.core.errors import ConfigError, StorageError
 from lt_spark.core.names import quoted
 from lt_spark.core.session import inference_tasks

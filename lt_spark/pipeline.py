@@ -23,6 +23,7 @@ from lt_spark import context_stage as cs
 from lt_spark import describe_stage as ds
 from lt_spark import enrich_stages as es
 from lt_spark import group_stage as gs
+from lt_spark import publish_stage as ps
 from lt_spark import stages as s
 from lt_spark import text_bert_stage as ts
 from lt_spark.core import tables as t
@@ -335,7 +336,7 @@ STAGES: tuple[Stage, ...] = (
             t.GOLD_GROUP_METRICS,
             t.GOLD_TAIL_HEALTH,
         ),
-        s.publish,
+        ps.publish,
         ("publish", "popularity", "describe"),
         PRODUCE,
         after_all=True,

@@ -14,8 +14,9 @@ import typer
 
 import lt_spark
 from lt_spark.cli import app, find_table
-from lt_spark.core.config import Config, SourceConfig
+from lt_spark.core.config import Config
 from lt_spark.core.config_files import leaf_keys, load_config
+from lt_spark.core.config_sources import SourceConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

@@ -5,7 +5,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, DateType, StringType, TimestampNTZType, TimestampType
 
-from lt_spark.core.config import RulesSource
+from lt_spark.core.config_sources import RulesSource
 from lt_spark.core.errors import SourceError, nearest
 from lt_spark.core.names import quoted
 from lt_spark.core.tables import BUSINESS_RULES, REJECTED_RULES

@@ -3,7 +3,8 @@
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from lt_spark.core.config import Config, LinksSource, TriplesSource
+from lt_spark.core.config import Config
+from lt_spark.core.config_sources import LinksSource, TriplesSource
 from lt_spark.core.names import quoted
 from lt_spark.prepare import clean_rules as rules
 from lt_spark.prepare.conditions import condition

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, MapType, StringType, StructField, StructType
 
-from lt_spark.core.config import (
+from lt_spark.core.config_sources import (
     FileFormat,
     InteractionsSource,
     ItemsSource,

@@ -6,7 +6,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, DateType, FloatType, NumericType, StringType, TimestampNTZType, TimestampType
 
-from lt_spark.core.config import TimeFormat
+from lt_spark.core.config_sources import TimeFormat
 from lt_spark.core.names import quoted
 
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?$"

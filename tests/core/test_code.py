@@ -26,7 +26,7 @@ def test_what_a_stage_calls_is_in_its_key_wherever_it_stands() -> None:
         "evaluate"
     )
     # a helper in a file of stages, and one behind a module's name
-    assert "lt_spark.stages._lists" in NAMED["evaluate"][0]
+    assert "lt_spark.stages.model_lists" in NAMED["evaluate"][0]
     assert "lt_spark.enrich_stages.encoding" in NAMED["describe"][0] | NAMED["embed_enriched"][0]
     # what a property of the context calls
     assert "lt_spark.stages.Context.recommendable" in NAMED["popularity"][0]
@@ -38,7 +38,7 @@ def test_what_a_stage_calls_is_in_its_key_wherever_it_stands() -> None:
 
 
 def test_what_it_does_not_call_is_not() -> None:
-    assert "lt_spark.stages.publish" not in NAMED["evaluate"][0]
+    assert "lt_spark.publish_stage.publish" not in NAMED["evaluate"][0]
     # a local variable of the name of a stage
     assert "lt_spark.stages.split" not in NAMED["popularity"][0]
     assert not any("bert" in name for name in modules("popularity"))
@@ -52,5 +52,5 @@ def test_another_helper_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = key(stages.evaluate)
     assert key(stages.evaluate) == before
     other.__module__ = stages.__name__
-    monkeypatch.setattr(stages, "_lists", other)
+    monkeypatch.setattr(stages, "model_lists", other)
     assert key(stages.evaluate) != before

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
-from lt_spark.core.config import RulesSource
+from lt_spark.core.config_sources import RulesSource
 from lt_spark.core.errors import SourceError
 from lt_spark.core.tables import BUSINESS_RULES, ITEMS, REJECTED_RULES, USERS
 from lt_spark.prepare.business_rules import business_rules, checked_rules, overlapping, rejected_rules

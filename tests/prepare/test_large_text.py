@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from lt_spark.core.config import SourceFile
+from lt_spark.core.config_sources import SourceFile
 from lt_spark.core.errors import SourceError
 from lt_spark.prepare import sources
 from lt_spark.prepare.files import list_parts

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from lt_spark.core.config import InteractionColumns, InteractionsSource, ItemColumns, ItemsSource, SourceFile
+from lt_spark.core.config_sources import InteractionColumns, InteractionsSource, ItemColumns, ItemsSource, SourceFile
 from lt_spark.core.errors import ConfigError, SourceError
 from lt_spark.prepare import sources
 from lt_spark.prepare.sources import read_source, source_fingerprint

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lt_spark.core.config import TimeFormat
+from lt_spark.core.config_sources import TimeFormat
 from lt_spark.prepare.times import detect_time_format, order_value, time_reason, utc_micros
 
 pytestmark = pytest.mark.spark
