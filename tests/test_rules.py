@@ -78,39 +78,41 @@ def test_a_cap_on_what_no_item_has_is_refused() -> None:
         Config.model_validate({"rerank": {"cap": 2}})
 
 
+@pytest.fixture(scope="module")
+def before(spark: Any, tmp_path_factory: Any) -> Live:
+    """The shop without rules."""
+    live = Live(spark, tmp_path_factory.mktemp("rules"))
+    run(spark, live.config(), purpose="produce", stages=AFTER)
+    assert not live.storage.exists(t.RERANK_REPORT)
+    return live
+
+
+@pytest.fixture(scope="module")
+def live(before: Live) -> tuple[Live, set[str], Any]:
+    """The shop with rules that block what stands everywhere."""
+    read = before.storage.read
+    shown = read(t.GOLD_RECOMMENDATIONS).where("rank = 1").groupBy("item_id").count()
+    first = shown.orderBy(F.desc("count"), "item_id").first()["item_id"]
+    reason = read(t.GOLD_RECOMMENDATIONS).where("reason_item_id IS NOT NULL").orderBy("user_id", "rank").first()
+    tail = read(t.GOLD_TAIL_ITEMS).where("n_users_reached > 0").orderBy("item_id").first()["item_id"]
+    neighbour = read(t.GOLD_SIMILAR_ITEMS).where("rank = 1").orderBy("item_id").first()["similar_item_id"]
+    default = read(t.GOLD_RECOMMENDATIONS_DEFAULT).where("rank = 1").first()["item_id"]
+    blocked = dict.fromkeys([first, reason["reason_item_id"], tail, neighbour, default])
+    lines = [
+        f"{first},pin,1,,{before.today},,against the block",
+        *(f"{item},block,,,,{before.today},recalled" for item in blocked),
+        "060,pin,2,,,,«new»: é",  # nobody bought it
+        f"061,pin,1,,,{before.today - timedelta(days=1)},over",
+        f"061,pin,1,,{before.today + timedelta(days=1)},,not yet",
+        "nothing,block,,,,,unknown",
+    ]
+    before.rules_file.write_text(HEADER + "\n".join(lines), encoding="utf-8")
+    return before, set(blocked), run(before.spark, before.with_rules, purpose="produce", stages=AFTER)
+
+
 @pytest.mark.spark
 @pytest.mark.slow
 class TestLive:
-    @pytest.fixture(scope="class")
-    def before(self, spark: Any, tmp_path_factory: Any) -> Live:
-        """The shop without rules."""
-        live = Live(spark, tmp_path_factory.mktemp("rules"))
-        run(spark, live.config(), purpose="produce", stages=AFTER)
-        assert not live.storage.exists(t.RERANK_REPORT)
-        return live
-
-    @pytest.fixture(scope="class")
-    def live(self, before: Live) -> tuple[Live, set[str], Any]:
-        """The shop with rules that block what stands everywhere."""
-        read = before.storage.read
-        shown = read(t.GOLD_RECOMMENDATIONS).where("rank = 1").groupBy("item_id").count()
-        first = shown.orderBy(F.desc("count"), "item_id").first()["item_id"]
-        reason = read(t.GOLD_RECOMMENDATIONS).where("reason_item_id IS NOT NULL").orderBy("user_id", "rank").first()
-        tail = read(t.GOLD_TAIL_ITEMS).where("n_users_reached > 0").orderBy("item_id").first()["item_id"]
-        neighbour = read(t.GOLD_SIMILAR_ITEMS).where("rank = 1").orderBy("item_id").first()["similar_item_id"]
-        default = read(t.GOLD_RECOMMENDATIONS_DEFAULT).where("rank = 1").first()["item_id"]
-        blocked = dict.fromkeys([first, reason["reason_item_id"], tail, neighbour, default])
-        lines = [
-            f"{first},pin,1,,{before.today},,against the block",
-            *(f"{item},block,,,,{before.today},recalled" for item in blocked),
-            "060,pin,2,,,,«new»: é",  # nobody bought it
-            f"061,pin,1,,,{before.today - timedelta(days=1)},over",
-            f"061,pin,1,,{before.today + timedelta(days=1)},,not yet",
-            "nothing,block,,,,,unknown",
-        ]
-        before.rules_file.write_text(HEADER + "\n".join(lines), encoding="utf-8")
-        return before, set(blocked), run(before.spark, before.with_rules, purpose="produce", stages=AFTER)
-
     def test_what_is_blocked_is_nowhere_in_gold(self, live: Any) -> None:
         shop, blocked, _ = live
         titles = {f"Thing {int(item)} «é»" for item in blocked}
