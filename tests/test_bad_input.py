@@ -139,6 +139,7 @@ def edited_delta_source(spark: Any, folder: Path, edit: Callable[[dict[str, Any]
     return Config.model_validate(settings)
 
 
+@pytest.mark.slow
 def test_a_too_new_delta_source_is_refused(spark: Any, tmp_path: Path) -> None:
     features = {"readerFeatures": ["fromTheFuture"], "writerFeatures": ["fromTheFuture"]}
     protocol = {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, **features}}

@@ -28,6 +28,7 @@ def _text(folder: Path) -> bytes:
     return b"".join(path.read_bytes().split(b"\n", 1)[1] for path in sorted(folder.glob("part-*.csv")))
 
 
+@pytest.mark.slow
 def test_the_same_bytes_for_any_number_of_partitions(spark: SparkSession, tmp_path: Path) -> None:
     for partitions in (1, 3):
         generate.write(
