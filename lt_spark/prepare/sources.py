@@ -348,10 +348,9 @@ def _remote_head(spark: SparkSession, path: str, n_bytes: int = 1 << 20) -> IO[b
 def source_fingerprint(spark: SparkSession, source: SourceFile, kind: Kind = "interactions") -> str:
     """Return a hash that changes when a source changes.
 
-    Of local files of a gigabyte together: names and content, so that a copy of the data makes nothing anew, there or in
-    another folder; of larger ones and of files elsewhere where they are, names, sizes and times of change. Of Delta
-    tables: where, the newest version and its time. No Spark job runs for files that the driver reaches as local paths;
-    an empty path gives the hash of nothing.
+    Of local files of a gigabyte together: names and content, so that a copy of the data makes nothing anew; of larger
+    ones and of files elsewhere names, sizes and times of change. Of Delta tables: the newest version and its time. No
+    Spark job runs for files that the driver reaches as local paths; an empty path gives the hash of nothing.
 
     Raises:
         SourceError: where nothing is there.
@@ -359,7 +358,6 @@ def source_fingerprint(spark: SparkSession, source: SourceFile, kind: Kind = "in
     if not source.path:
         return hashlib.sha256(b"").hexdigest()
     found = source_format(spark, source, kind)
-    where = source.path
     try:
         if found == "delta" and (Path(without_scheme(source.path)) / "_delta_log").is_dir():
             log = Path(without_scheme(source.path)) / "_delta_log"
@@ -371,12 +369,11 @@ def source_fingerprint(spark: SparkSession, source: SourceFile, kind: Kind = "in
             parts = list_parts(spark, source.path, kind)
             is_hashed = all(part.is_local for part in parts) and sum(part.size for part in parts) <= _MAX_HASHED_BYTES
             facts = [(part.name, part.size, _content(part) if is_hashed else part.modified) for part in parts]
-            where = "" if is_hashed else where
     except SourceError:
         raise
     except Exception as error:
         raise _spark_failure(source, kind, found, error) from error
-    return hashlib.sha256(repr([where, found, sorted(facts)]).encode()).hexdigest()
+    return hashlib.sha256(repr([source.path, found, sorted(facts)]).encode()).hexdigest()
 
 
 @cache
