@@ -50,7 +50,6 @@ def test_a_silent_lock_is_stale(spark: Any, config: Config) -> None:
     assert take(spark, config) == "mine"
 
 
-@pytest.mark.slow
 def test_a_lock_of_a_process_that_is_gone_is_stale_at_once(spark: Any, config: Config) -> None:
     held(spark, config, f"{socket.gethostname()}:{2**22 + 1}", time.time())
     assert take(spark, config) == "mine"

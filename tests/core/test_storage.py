@@ -162,7 +162,6 @@ def test_an_injection_in_the_catalog_name_is_refused(spark: Any) -> None:
         Storage(spark, config).location(t.USERS)
 
 
-@pytest.mark.slow
 def test_a_table_of_a_catalog_is_written_read_and_described_by_name(spark: Any) -> None:
     config = Config.model_validate({"tables": {"catalog": "spark_catalog", "silver_schema": "silver_here"}})
     storage = Storage(spark, config, "run-1")
