@@ -3,6 +3,7 @@
 import csv
 import shutil
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,17 @@ def server() -> Iterator[FakeModel]:
 
 
 class Shop(PreparedShop):
-    """A copy of a shop that was described once, and what its server is asked from now on."""
+    """A shop as it was once described, and what its server is asked from now on.
 
-    def __init__(self, described: PreparedShop, folder: Path) -> None:
-        self._copy(described.spark, described.folder, described.settings, folder)
+    It lies where it was described: a source is known by its place, too, so in a copy elsewhere nothing is up to date.
+    """
+
+    def __init__(self, described: PreparedShop) -> None:
+        self.spark, self.folder = described.spark, described.folder
+        shutil.rmtree(self.folder)
+        shutil.copytree(_kept(self.folder), self.folder)
+        self.spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+        self.settings = deepcopy(described.settings)
         self.server = described.server
         self.before = self.server.asked.copy()
 
@@ -54,17 +62,23 @@ class Shop(PreparedShop):
         return [row | {"title": titles[row["item_idx"]]} for row in self.rows() if row["is_current"] or not current]
 
 
+def _kept(folder: Path) -> Path:
+    """Where a copy of the described shop lies that no test changes."""
+    return folder.with_name("as_described")
+
+
 @pytest.fixture(scope="module")
 def described(spark: Any, server: FakeModel, tmp_path_factory: Any) -> PreparedShop:
-    """A shop that was described once, by 47 questions or so: tests work on copies of it."""
+    """A shop that was described once, by 47 questions or so: each test finds it so."""
     shop = PreparedShop(spark, tmp_path_factory, tmp_path_factory.mktemp("described") / "shop", server)
-    shop.run()
+    shop.run(stages=None, last=LAST)
+    shutil.copytree(shop.folder, _kept(shop.folder))
     return shop
 
 
 @pytest.fixture
-def shop(server: FakeModel, described: PreparedShop, tmp_path: Path) -> Iterator[Shop]:
-    yield Shop(described, tmp_path / "shop")
+def shop(server: FakeModel, described: PreparedShop) -> Iterator[Shop]:
+    yield Shop(described)
     server.answer, server.before = sensible_answer, lambda title: None
 
 
@@ -285,6 +299,7 @@ def test_variants_of_the_ledger_read_what_is_written_and_ask_nothing(shop: Shop)
     shop.server.answer = lambda text: sensible_answer(text).replace(" handy ", " fine ")
     shop.run(force=True, stages=["describe"])
     assert shop.asked()
+    shop.change("ledger", parts=["factors"])
     run_ledger(shop.spark, shop.config)
     texts = {row["key"]: row["description"] for row in shop.rows()}
     written = Storage(shop.spark, variants["enriched"].config).read(t.ITEM_ENRICHMENTS).collect()
