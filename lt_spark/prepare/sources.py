@@ -348,8 +348,8 @@ def _remote_head(spark: SparkSession, path: str, n_bytes: int = 1 << 20) -> IO[b
 def source_fingerprint(spark: SparkSession, source: SourceFile, kind: Kind = "interactions") -> str:
     """Return a hash that changes when a source changes.
 
-    Of local files of a gigabyte together: names and content, so that a copy of the data makes nothing anew; of larger
-    ones and of files elsewhere names, sizes and times of change. Of Delta tables: the newest version and its time. No
+    Of local files of a gigabyte together: names and content, so that the same data written there again make nothing
+    anew; of larger ones and of files elsewhere names, sizes and times of change. Of Delta tables: the newest version and its time. No
     Spark job runs for files that the driver reaches as local paths; an empty path gives the hash of nothing.
 
     Raises:
