@@ -349,8 +349,9 @@ def source_fingerprint(spark: SparkSession, source: SourceFile, kind: Kind = "in
     """Return a hash that changes when a source changes.
 
     Of local files of a gigabyte together: names and content, so that the same data written there again make nothing
-    anew; of larger ones and of files elsewhere names, sizes and times of change. Of Delta tables: the newest version and its time. No
-    Spark job runs for files that the driver reaches as local paths; an empty path gives the hash of nothing.
+    anew; of larger ones and of files elsewhere names, sizes and times of change. Of Delta tables: the newest version
+    and its time. No Spark job runs for files that the driver reaches as local paths; an empty path gives the hash of
+    nothing.
 
     Raises:
         SourceError: where nothing is there.
