@@ -10,7 +10,7 @@ import yaml
 
 from tests.small_shop import write_shop
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(2400)]
 ROOT = Path(__file__).parent.parent
 
 
