@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 def submit(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     command = ["spark-submit", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=600)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=1800)
 
 
 @pytest.fixture(scope="module")

@@ -201,7 +201,7 @@ def test_keywords_only_where_the_written_text_was_accepted(shop: Shop) -> None:
         return str(ts.texts_of(c, ts.section_of(c.config)).where("item_idx = 33").collect()[0]["text"])
 
     own = titles()[33]
-    assert text("accepted") == f"{own}. bench"
+    assert text("accepted") == f"bench. {own}"
     assert text("refused") == text("accepted", enabled=False) == text("accepted", use_keywords=False) == own
 
 
