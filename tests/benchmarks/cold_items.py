@@ -5,37 +5,102 @@
 DATA_FOLDER has a folder a data set, as for floors.py. Whole items are held out (``split.method: cold_items``), each
 user's events on them are the targets, and all items are ranked. The configuration is the one that `lt-spark init`
 writes, without the sequence model and without neighbours, which know no cold item. Everything is chosen on valid, whose
-items are others than test's. Prints a markdown table.
+items are others than test's. Prints a markdown table, each data set's lines as it ends.
+
+As all targets are items that nobody used, who lists such items first gains by that alone, and what is chosen on valid
+learns it. So each model is measured a second time on its list without the others: who ranks the unused items best.
 """
 
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from lt_spark.core import tables as t
+from lt_spark.core.config import Config
 from lt_spark.core.session import start_session
-from tests.benchmarks.floors import init_conf, markdown, measure
+from lt_spark.core.storage import Storage
+from lt_spark.frames.bootstrap import bootstrap_differences
+from lt_spark.frames.known import targets
+from lt_spark.frames.user_metrics import user_metrics
+from tests.benchmarks.floors import K, init_conf, markdown, markdown_rows, measure, with_interval
 
 OVERRIDES = ("split.method=cold_items", "blend.models=[als, semantic, lexical, popularity]")
 MODELS = ("popularity", "als_plain", "als", "semantic", "lexical", "blend")
-HEADS = ("data", "fold", "users", "model", "NDCG@10 [95 %]", "recall@10 [95 %]", "coverage@10")
+CONTENT = "semantic"
+"""Content alone: what the others are compared with among the unused items."""
+HEADS = (
+    "data",
+    "fold",
+    "users",
+    "model",
+    f"NDCG@{K} [95 %]",
+    f"recall@{K} [95 %]",
+    f"coverage@{K}",
+    "unused items a list",
+    f"NDCG@{K} among them [95 %]",
+    f"against {CONTENT} [95 %]",
+)
 
 
 def rows(name: str, data: Path, overrides: Sequence[str]) -> list[tuple[str, ...]]:
     """Run one data set; return a line a fold and model."""
-    with tempfile.TemporaryDirectory(prefix="lt-spark-cold-") as work:
-        loaded = init_conf(data, Path(work), [*OVERRIDES, *overrides])
-        found = measure(start_session(loaded.config, "lt-spark cold items"), loaded.config)
     lines = []
-    for fold, metrics in found.items():
-        for model in MODELS:
-            ndcg, recall, coverage = (metrics.get((model, "all", metric)) for metric in ("ndcg", "recall", "coverage"))
-            if ndcg is None or recall is None or coverage is None:
-                continue
-            values = [f"{row['value']:.4f} [{row['value_low']:.4f}, {row['value_high']:.4f}]" for row in (ndcg, recall)]
-            lines.append((name, fold, f"{ndcg['n_users']:,}", model, *values, f"{coverage['value']:.3f}"))
+    with tempfile.TemporaryDirectory(prefix="lt-spark-cold-") as work:
+        config = init_conf(data, Path(work), [*OVERRIDES, *overrides]).config
+        spark = start_session(config, "lt-spark cold items")
+        for fold, metrics in measure(spark, config).items():
+            alone = among_unused(spark, config, fold)
+            for model in MODELS:
+                ndcg, recall, coverage = (metrics[model, "all", metric] for metric in ("ndcg", "recall", "coverage"))
+                figures = [with_interval(ndcg, "value"), with_interval(recall, "value"), f"{coverage['value']:.3f}"]
+                found = alone[model]
+                figures += [f"{found['n_listed']:.1f}", with_interval(found, "value")]
+                figures.append("" if model == CONTENT else with_interval(found, "difference", "+"))
+                lines.append((name, fold, f"{ndcg['n_users']:,}", model, *figures))
     return lines
+
+
+def among_unused(spark: SparkSession, config: Config, fold: str) -> dict[str, Mapping[str, Any]]:
+    """Return each model's NDCG@10 in its list of unused items alone, against content, and how many a list has."""
+    storage = Storage(spark, config)
+    segments, section = storage.read(t.ITEM_SEGMENTS), config.evaluate
+    lists = of_unused(_lists(storage), segments, fold).cache()
+    wanted = targets(
+        storage.read(t.INTERACTIONS_SPLIT), fold, segments, section.recommend_seen, section.max_users, config.core.seed
+    )
+    users = wanted.select("user_idx").distinct().cache()
+    n_users = users.count()
+    counts = lists.join(users, "user_idx", "left_semi").groupBy("model_name").count().collect()
+    n_listed = {row["model_name"]: row["count"] / n_users for row in counts}
+    of_users = user_metrics(lists, wanted, MODELS, [K]).where("segment = 'all'")
+    found = bootstrap_differences(of_users, CONTENT, ["ndcg"], n_replicates=section.n_replicates, seed=config.core.seed)
+    return {
+        row["model_name"]: {**row.asDict(), "n_listed": n_listed.get(row["model_name"], 0.0)} for row in found.collect()
+    }
+
+
+def of_unused(lists: DataFrame, item_segments: DataFrame, fold: str) -> DataFrame:
+    """Return a fold's lists without the items that it knows events of, ranked from 1 again."""
+    of_fold = F.col("fold") == fold
+    unused = item_segments.where(of_fold & (F.col("n_interactions") == 0)).select("item_idx")
+    of_list = Window.partitionBy("model_name", "user_idx").orderBy("rank")
+    kept = lists.where(of_fold).join(unused, "item_idx", "left_semi")
+    return kept.withColumn("rank", F.row_number().over(of_list))
+
+
+def _lists(storage: Storage) -> DataFrame:
+    """Return (fold, model_name, user_idx, item_idx, score, rank) of all models."""
+    columns = ["fold", "user_idx", "item_idx", "score", "rank"]
+    tables = {model: t.RECOMMENDATIONS if model == "blend" else t.CANDIDATES[model] for model in MODELS}
+    parts = [storage.read(table).select(F.lit(model).alias("model_name"), *columns) for model, table in tables.items()]
+    return reduce(DataFrame.unionByName, parts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,11 +113,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     folders = sorted(path.parent for path in arguments.folder.glob("*/interactions.csv"))
     if not folders:
         sys.exit(f"{arguments.folder}: expected folders with interactions.csv and items.csv, found none")
-    lines = [line for folder in folders for line in rows(folder.name, folder, arguments.overrides)]
-    table = markdown(HEADS, lines)
-    sys.stdout.write(table + "\n")
-    if arguments.out:
-        arguments.out.write_text(table + "\n", encoding="utf-8")
+    lines: list[tuple[str, ...]] = []
+    for folder in folders:
+        found = rows(folder.name, folder, arguments.overrides)
+        # as each data set ends, for the next may take long or break
+        print(markdown(HEADS, found) if not lines else markdown_rows(found), flush=True)
+        lines += found
+        if arguments.out:
+            arguments.out.write_text(markdown(HEADS, lines) + "\n", encoding="utf-8")
     return 0
 
 

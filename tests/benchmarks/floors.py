@@ -133,8 +133,12 @@ def floors() -> list[tuple[str, str, str]]:
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a markdown table."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_rows([heads, ["---"] * len(heads), *rows])
+
+
+def markdown_rows(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of a markdown table."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def blas_lines() -> list[str]:
