@@ -284,11 +284,11 @@ def test_variants_of_the_ledger_read_what_is_written_and_ask_nothing(shop: Shop)
     shop.change("blend", models=["als", "semantic", "lexical"])
     shop.change("evaluate", ks=[10], n_replicates=100)
     shop.change("candidates", n=20)
-    shop.change("ledger", parts=["factors", "embeddings", "noise", "robustness"])
+    shop.change("ledger", parts=["embeddings", "noise", "robustness"])
     rows = run_ledger(shop.spark, shop.config)
     assert shop.asked() == {}
     variants = variant_configs(shop.config)
-    assert set(variants) == {"both", "enriched", "plain", "rebalanced", "embeddings_plain", "noise", "disturbed"}
+    assert set(variants) == {"embeddings_plain", "noise", "disturbed"}
     assert {row["variant"] for row in rows} == set(variants)
     own = {row["key"] for row in shop.rows()}
     for name, variant in variants.items():
@@ -299,8 +299,8 @@ def test_variants_of_the_ledger_read_what_is_written_and_ask_nothing(shop: Shop)
     shop.server.answer = lambda text: sensible_answer(text).replace(" handy ", " fine ")
     shop.run(force=True, stages=["describe"])
     assert shop.asked()
-    shop.change("ledger", parts=["factors"])
+    shop.change("ledger", parts=["embeddings"])
     run_ledger(shop.spark, shop.config)
     texts = {row["key"]: row["description"] for row in shop.rows()}
-    written = Storage(shop.spark, variants["enriched"].config).read(t.ITEM_ENRICHMENTS).collect()
+    written = Storage(shop.spark, variants["embeddings_plain"].config).read(t.ITEM_ENRICHMENTS).collect()
     assert {row["key"]: row["description"] for row in written} == texts
