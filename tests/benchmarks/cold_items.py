@@ -9,6 +9,8 @@ items are others than test's. Prints a markdown table, each data set's lines as 
 
 As all targets are items that nobody used, who lists such items first gains by that alone, and what is chosen on valid
 learns it. So each model is measured a second time on its list without the others: who ranks the unused items best.
+Lists are longer than the usual 100 for that: an order by content has one unused item in ten, and of a list too short
+fewer than ten would be left.
 """
 
 import argparse
@@ -31,7 +33,12 @@ from lt_spark.frames.known import targets
 from lt_spark.frames.user_metrics import user_metrics
 from tests.benchmarks.floors import K, init_conf, markdown, markdown_rows, measure, with_interval
 
-OVERRIDES = ("split.method=cold_items", "blend.models=[als, semantic, lexical, popularity]")
+OVERRIDES = (
+    "split.method=cold_items",
+    "blend.models=[als, semantic, lexical, popularity]",
+    "candidates.n=500",
+    "blend.n=500",
+)
 MODELS = ("popularity", "als_plain", "als", "semantic", "lexical", "blend")
 CONTENT = "semantic"
 """Content alone: what the others are compared with among the unused items."""
@@ -43,7 +50,7 @@ HEADS = (
     f"NDCG@{K} [95 %]",
     f"recall@{K} [95 %]",
     f"coverage@{K}",
-    "unused items a list",
+    f"users with {K} unused items",
     f"NDCG@{K} among them [95 %]",
     f"against {CONTENT} [95 %]",
 )
@@ -61,14 +68,14 @@ def rows(name: str, data: Path, overrides: Sequence[str]) -> list[tuple[str, ...
                 ndcg, recall, coverage = (metrics[model, "all", metric] for metric in ("ndcg", "recall", "coverage"))
                 figures = [with_interval(ndcg, "value"), with_interval(recall, "value"), f"{coverage['value']:.3f}"]
                 found = alone[model]
-                figures += [f"{found['n_listed']:.1f}", with_interval(found, "value")]
+                figures += [f"{found['full_share']:.1%}", with_interval(found, "value")]
                 figures.append("" if model == CONTENT else with_interval(found, "difference", "+"))
                 lines.append((name, fold, f"{ndcg['n_users']:,}", model, *figures))
     return lines
 
 
 def among_unused(spark: SparkSession, config: Config, fold: str) -> dict[str, Mapping[str, Any]]:
-    """Return each model's NDCG@10 in its list of unused items alone, against content, and how many a list has."""
+    """Return each model's NDCG@10 in its list of unused items alone, against content, and how many users have 10."""
     storage = Storage(spark, config)
     segments, section = storage.read(t.ITEM_SEGMENTS), config.evaluate
     lists = of_unused(_lists(storage), segments, fold).cache()
@@ -77,13 +84,15 @@ def among_unused(spark: SparkSession, config: Config, fold: str) -> dict[str, Ma
     )
     users = wanted.select("user_idx").distinct().cache()
     n_users = users.count()
-    counts = lists.join(users, "user_idx", "left_semi").groupBy("model_name").count().collect()
-    n_listed = {row["model_name"]: row["count"] / n_users for row in counts}
+    counts = lists.join(users, "user_idx", "left_semi").groupBy("model_name", "user_idx").count()
+    full = counts.where(F.col("count") >= K).groupBy("model_name").agg(F.count("*").alias("n_full")).collect()
+    full_share = {row["model_name"]: row["n_full"] / n_users for row in full}
     of_users = user_metrics(lists, wanted, MODELS, [K]).where("segment = 'all'")
     found = bootstrap_differences(of_users, CONTENT, ["ndcg"], n_replicates=section.n_replicates, seed=config.core.seed)
-    return {
-        row["model_name"]: {**row.asDict(), "n_listed": n_listed.get(row["model_name"], 0.0)} for row in found.collect()
-    }
+    by_model = {row["model_name"]: row.asDict() for row in found.collect()}
+    for frame in (lists, users):
+        frame.unpersist()
+    return {model: {**row, "full_share": full_share.get(model, 0.0)} for model, row in by_model.items()}
 
 
 def of_unused(lists: DataFrame, item_segments: DataFrame, fold: str) -> DataFrame:
