@@ -31,7 +31,9 @@ from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.session import start_session
 from lt_spark.core.storage import Storage
+from lt_spark.kernels import metrics
 from lt_spark.models import als as als_model
+from lt_spark.models.als_text import fit_map
 from lt_spark.stages import Context, plain_settings
 from tests.benchmarks.floors import K, init_conf, markdown
 
@@ -114,14 +116,15 @@ def ranked(asked: Question) -> Iterator[tuple[str, Floats, Floats | None]]:
 
 
 def ridge_map(asked: Question, penalty: float, weight: Floats) -> Floats:
-    """Return (n_unused, rank): the regression of models/als_text.py."""
+    """Return (n_unused, rank): the regression of the stage, its normal equations summed here."""
     x, of_unused = (np.c_[text, np.full(len(text), BIAS)] for text in (asked.used_text, asked.unused_text))
     weighted = x * weight[:, None]
-    strength = penalty * weight.sum() / x.shape[1]
-    found: Floats = of_unused @ np.linalg.solve(
-        weighted.T @ x + strength * np.eye(x.shape[1]), weighted.T @ asked.used_factors
-    )
-    return found
+    sums = (weighted.T @ x).ravel(), (weighted.T @ asked.used_factors).ravel(), weight.sum(), 0.0
+    fitted = fit_map([sums], penalty)
+    if fitted is None:
+        raise ValueError("no used item has text and factors")
+    mapped: Floats = of_unused @ fitted.coefficients
+    return mapped
 
 
 def nearest_map(asked: Question, alike: Floats, n: int, power: int) -> Floats:
@@ -137,10 +140,8 @@ def nearest_map(asked: Question, alike: Floats, n: int, power: int) -> Floats:
 def ndcg(scores: Floats, is_target: npt.NDArray[np.bool_]) -> Floats:
     """Return NDCG@10 of each user, (n_users,); scores and is_target (n_users, n_unused)."""
     first = np.argsort(-scores, axis=1, kind="stable")[:, :K]
-    discounts = 1.0 / np.log2(np.arange(2.0, K + 2.0))
-    ideal = np.cumsum(discounts)[np.minimum(np.maximum(is_target.sum(axis=1), 1), K) - 1]
-    found: Floats = np.take_along_axis(is_target, first, axis=1) @ discounts[: first.shape[1]] / ideal
-    return found
+    ranks = np.where(np.take_along_axis(is_target, first, axis=1), np.arange(1, first.shape[1] + 1), 0)
+    return metrics.ndcg(ranks, is_target.sum(axis=1), K)
 
 
 def _ridges(asked: Question) -> Iterator[tuple[str, Floats, float]]:
