@@ -32,10 +32,10 @@ NO_CODE := --conf spark.sql.codegen.wholeStage=false --conf spark.sql.codegen.fa
 FEW_TASKS := --conf spark.sql.shuffle.partitions=2
 QUICK_SPARK := "$(QUICK_JAVA) $(NO_CODE) $(FEW_TASKS) pyspark-shell"
 
-.PHONY: help venv install data models demo test test-full lint format clean package
+.PHONY: help venv install data models demo test test-full test-cluster lint format clean package
 
 help: ## Say what each target does
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@echo "  PYTHON=/path/to/python chooses the interpreter (3.11 to 3.12; tested with 3.11)"
 
 venv: $(BIN)/python ## Make the virtual environment .venv
@@ -91,6 +91,9 @@ test-full: install data models ## Run all tests, two files at a time
 	@$(with_java) PYSPARK_SUBMIT_ARGS=$(QUICK_SPARK) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
 		--durations 200 --durations-min 3
 
+test-cluster: install data models ## Run the tests on a cluster of this machine: a master, two workers, spark-submit, kills
+	@$(with_java) PYSPARK_SUBMIT_ARGS=$(QUICK_SPARK) $(BIN)/python -m pytest tests/cluster --durations 50 --durations-min 3
+
 lint: $(VENV)/.stamp-install ## Check style, types and layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -101,8 +104,8 @@ format: $(VENV)/.stamp-install ## Format the code and mend what can be mended
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-package: $(VENV)/.stamp-install ## Build the wheel into dist/
-	@$(BIN)/python -m build --wheel --outdir dist .
+package: $(VENV)/.stamp-install ## Build the wheel, and the zip for spark-submit --py-files, into dist/
+	@$(BIN)/python tools/package.py --out dist
 
 clean: ## Remove what was built and the demo's tables (not .venv, not data/)
 	rm -rf build dist warehouse spark-warehouse metastore_db derby.log .mypy_cache .ruff_cache .pytest_cache .hypothesis \

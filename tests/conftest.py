@@ -13,6 +13,7 @@ _TOGETHER = {
     **dict.fromkeys(
         ("tests/test_describe.py", "tests/test_kill_describe.py", "tests/test_enrich_faults.py"), "described"
     ),
+    **dict.fromkeys((f"tests/cluster/test_{name}.py" for name in ("gpus", "kills", "submits")), "cluster"),
 }
 """Files whose tests one process runs, for what they share takes minutes to make."""
 

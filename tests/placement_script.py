@@ -1,7 +1,7 @@
 """Tasks on executors of four cores and two pretended GPUs each: which address each of them saw, and when.
 
 Arguments: executors, what the session's own tasks ask of a GPU (or ``none``), then a share of a GPU for each round of
-tasks.
+tasks. Executors 0: the submitter says all that, and has ``spark.cores.max`` cores.
 Writes one JSON line: the tasks that run at once, and (executor, address, begin, end, process), a row a task, by round.
 """
 
@@ -46,6 +46,10 @@ def see(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def main(executors: str, own: str, shares: list[str]) -> None:
     """Start the session, run a round a share, write what the tasks saw."""
+    if executors == "0":
+        spark = SparkSession.builder.getOrCreate()
+        run(spark, int(spark.conf.get("spark.cores.max") or 0), shares)
+        return
     with TemporaryDirectory() as folder:
         discovery = Path(folder) / "gpus.sh"
         discovery.write_text('#!/bin/sh\necho \'{"name": "gpu", "addresses": ["0", "1"]}\'\n')
@@ -65,17 +69,21 @@ def main(executors: str, own: str, shares: list[str]) -> None:
             settings["spark.task.resource.gpu.amount"] = own
         for name, value in settings.items():
             builder = builder.config(name, value)
-        spark = builder.getOrCreate()
-        n = int(executors) * 2 * CORES
-        while spark.sparkContext.defaultParallelism < int(executors) * CORES:
-            time.sleep(0.1)  # executors are still starting
-        told: dict[str, Any] = {}
-        for share in shares:
-            n_tasks, profile = inference_tasks(spark, uses_gpu=True, gpus_per_task=float(share))
-            rows = spark.range(n, numPartitions=n).mapInArrow(see, DDL, profile=profile)
-            told[share] = {"n_tasks": n_tasks, "rows": [row.asDict() for row in rows.collect()]}
-        told["torch"] = "torch" in sys.modules
-        spark.stop()
+        run(builder.getOrCreate(), int(executors) * CORES, shares)
+
+
+def run(spark: SparkSession, cores: int, shares: list[str]) -> None:
+    """Run a round a share on so many cores, write what the tasks saw, and end the session."""
+    n = 2 * cores
+    while spark.sparkContext.defaultParallelism < cores:
+        time.sleep(0.1)  # executors are still starting
+    told: dict[str, Any] = {}
+    for share in shares:
+        n_tasks, profile = inference_tasks(spark, uses_gpu=True, gpus_per_task=float(share))
+        rows = spark.range(n, numPartitions=n).mapInArrow(see, DDL, profile=profile)
+        told[share] = {"n_tasks": n_tasks, "rows": [row.asDict() for row in rows.collect()]}
+    told["torch"] = "torch" in sys.modules
+    spark.stop()
     print(json.dumps(told))
 
 

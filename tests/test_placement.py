@@ -43,6 +43,11 @@ def overlap(rows: list[dict[str, Any]]) -> bool:
 def check_alone(rows: list[dict[str, Any]], executors: int) -> None:
     assert {row["address"] for row in rows} == {"0", "1"}
     assert len({row["executor"] for row in rows}) == executors
+    check_apart(rows)
+
+
+def check_apart(rows: list[dict[str, Any]]) -> None:
+    """Check that tasks ran at the same time, and no two of them on one GPU."""
     assert overlap(rows), "nothing ran at the same time: the test shows nothing"
     assert sharers(rows) == 1
 

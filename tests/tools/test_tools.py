@@ -22,6 +22,7 @@ def _module(name: str) -> Any:
 
 
 demo = _module("get_demo_data")
+package = _module("package")
 defaults = _module("write_spark_defaults")
 
 
@@ -104,3 +105,28 @@ def test_jars_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
         LtSparkError, match=r"(?s)cannot be had:\n  java: unresolved dependency: io\.delta\n.*--jars FOLDER"
     ):
         defaults.find_jars(None)
+
+
+def test_a_package_has_the_jobs_and_confs_of_now_and_nothing_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = tmp_path / "checkout", tmp_path / "dist"
+    for name in ("jobs/als.py", "jobs/__pycache__/als.pyc", "conf/base.yaml", "conf/domains/a.yaml"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("now")
+    (root / "conf" / "spark-defaults.conf").write_text("paths of this machine")
+    (out / "jobs").mkdir(parents=True)
+    (out / "jobs" / "gone.py").write_text("of an earlier build")
+    monkeypatch.setattr(package, "ROOT", root)
+    package.copy_entries(out)
+    found = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert found == ["conf/base.yaml", "conf/domains/a.yaml", "jobs/als.py"]
+
+
+def test_the_zip_is_the_wheel_under_a_name_that_executors_take(tmp_path: Path) -> None:
+    wheel = tmp_path / "lt_spark-1.2.3-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("lt_spark/__init__.py", "")
+    made = package.zip_of(wheel)
+    assert made == tmp_path / "lt_spark-1.2.3.zip"
+    assert zipfile.ZipFile(made).namelist() == ["lt_spark/__init__.py"]
