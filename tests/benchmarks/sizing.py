@@ -1,0 +1,201 @@
+"""What each stage takes at a given size: time, work, shuffle, spill, memory. docs/sizing.md is made of it.
+
+    python -m tests.benchmarks.sizing measure --events 1000000 --out FOLDER [--memory 8g] [KEY=VALUE ...]
+    python -m tests.benchmarks.sizing report FOLDER/1000000.json FOLDER/4000000.json --for 10000000 --for 100000000
+
+``measure`` makes a log of ``tests/benchmarks/generate.py`` (an event's user is one of events / 16.7, its item one of
+events / 62.5), runs the pipeline on it, one stage at a time, and writes FOLDER/EVENTS.json: a row a stage and fold. What
+tasks did comes from Spark's event log, by the description of their jobs; the time from ``--log-json``; memory is the
+resident memory of the driver, which is the executor too, and of its Python workers, sampled each second.
+
+``report`` prints tables in Markdown: what was measured, and what a line through the two largest sizes gives for others.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.processes import below
+
+EVENTS_PER_USER, EVENTS_PER_ITEM = 16.7, 62.5
+_DESCRIPTION = re.compile(r"lt_spark (\w+)(?: \((\w+)\))?")
+_CLI = "from lt_spark.cli import main; main()"
+MEASURES = ("seconds", "task_seconds", "shuffle_bytes", "spilled_bytes", "java_bytes", "python_bytes")
+Row = dict[str, Any]
+
+
+def work_by_stage(lines: Iterable[str]) -> dict[tuple[str, str], dict[str, int]]:
+    """Return what tasks did, by stage and fold of the pipeline, from the lines of a Spark event log.
+
+    Returns:
+        Milliseconds of tasks, bytes shuffled (written) and bytes spilled to disk; fold '' where a stage has none.
+    """
+    job_of: dict[int, tuple[str, str]] = {}
+    found: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(("ms", "shuffle", "spilled"), 0))
+    for line in lines:
+        event = json.loads(line)
+        if event["Event"] == "SparkListenerJobStart":
+            said = _DESCRIPTION.match(event.get("Properties", {}).get("spark.job.description") or "")
+            if said:
+                for stage in event["Stage IDs"]:
+                    job_of.setdefault(stage, (said[1], said[2] or ""))
+        elif event["Event"] == "SparkListenerTaskEnd" and event["Stage ID"] in job_of:
+            metrics = event.get("Task Metrics") or {}
+            row = found[job_of[event["Stage ID"]]]
+            row["ms"] += metrics.get("Executor Run Time", 0)
+            row["shuffle"] += metrics.get("Shuffle Write Metrics", {}).get("Shuffle Bytes Written", 0)
+            row["spilled"] += metrics.get("Disk Bytes Spilled", 0)
+    return dict(found)
+
+
+class Memory:
+    """The most resident memory, since it was last asked, of a process's Java and of all its Python workers together."""
+
+    def __init__(self, pid: int) -> None:
+        """Begin to sample what runs below a process."""
+        self._pid, self._most, self._lock = pid, [0, 0], threading.Lock()
+        self._ended = threading.Event()
+        threading.Thread(target=self._sample, daemon=True).start()
+
+    def _sample(self) -> None:
+        while not self._ended.wait(1.0):
+            now = [sum(map(resident, below(self._pid, words))) for words in ("java", "pyspark.worker")]
+            with self._lock:
+                self._most = [max(pair) for pair in zip(self._most, now, strict=True)]
+
+    def take(self) -> tuple[int, int]:
+        """Return (bytes of Java, bytes of Python workers), and begin anew."""
+        with self._lock:
+            most, self._most = self._most, [0, 0]
+        return most[0], most[1]
+
+    def stop(self) -> None:
+        """End the sampling."""
+        self._ended.set()
+
+
+def resident(pid: int) -> int:
+    """Return a process's resident memory in bytes; 0 where it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
+def measure(events: int, out: Path, memory: str, changes: Sequence[str]) -> Path:
+    """Make the log, run the pipeline on it, and return the path of what was measured."""
+    data, logs = out / f"data-{events}", out / f"events-{events}"
+    users, items = int(events / EVENTS_PER_USER), int(events / EVENTS_PER_ITEM)
+    if not (data / "items" / "_SUCCESS").exists():
+        sizes = ("--events", events, "--users", users, "--items", items, "--seed", 1, "--out", data)
+        subprocess.run([sys.executable, "-m", "tests.benchmarks.generate", *map(str, sizes)], check=True)
+    logs.mkdir(parents=True, exist_ok=True)
+    conf = out / f"conf-{events}.yaml"
+    settings = {
+        "source": {
+            "interactions": {"path": str(data / "interactions"), "columns": {"event_type": "event_type"}},
+            "items": {"path": str(data / "items"), "columns": {"text": ["category", "brand"]}},
+        },
+        "tables": {"root": str(out / f"tables-{events}")},
+        "files": {"root": str(out / f"files-{events}")},
+        "run": {"side_by_side": 1},
+        # a grid of one point: the others take as long each
+        "als_plain": {"ranks": [64], "alphas": [1.0]},
+        "gate": {"override": "accept"},
+    }
+    conf.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    spark = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": logs.as_uri(), "spark.eventLog.compress": "false"}
+    spark |= {"spark.eventLog.rolling.enabled": "false", "spark.driver.memory": memory}
+    asked = " ".join(f"--conf {name}={value}" for name, value in spark.items())
+    command = [sys.executable, "-c", _CLI, "run", "-c", str(conf), "--log-json"]
+    command += [word for change in changes for word in ("--set", change)]
+    environment = os.environ | {"PYSPARK_SUBMIT_ARGS": f"{asked} pyspark-shell"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    began, sampled, rows, said = time.monotonic(), Memory(process.pid), [], []
+    for line in process.stderr:
+        said.append(line)
+        event = json.loads(line) if line.startswith("{") else {}
+        if event.get("kind") == "start":
+            sampled.take()
+        elif event.get("kind") == "done":
+            java, python = sampled.take()
+            row = {name: event[name] for name in ("stage", "fold", "seconds")} | {"rows": event.get("rows", {})}
+            rows.append(row | {"java_bytes": java, "python_bytes": python})
+    sampled.stop()
+    if process.wait():
+        raise RuntimeError(f"the run failed:\n{''.join(said)[-4_000:]}")
+    (log,) = [path for path in logs.iterdir() if not path.name.endswith(".inprogress")]
+    with log.open(encoding="utf-8") as lines:
+        work = work_by_stage(lines)
+    for row in rows:
+        done = work.get((row["stage"], row["fold"] or ""), {"ms": 0, "shuffle": 0, "spilled": 0})
+        row |= {"task_seconds": done["ms"] / 1e3, "shuffle_bytes": done["shuffle"], "spilled_bytes": done["spilled"]}
+    path = out / f"{events}.json"
+    told = {"events": events, "users": users, "items": items, "memory": memory, "settings": list(changes)}
+    told |= {"cores": os.cpu_count(), "seconds": time.monotonic() - began, "stages": rows}
+    path.write_text(json.dumps(told, indent=1), encoding="utf-8")
+    return path
+
+
+def line_through(sizes: Sequence[float], values: Sequence[float], at: float) -> float:
+    """Return what the line through the last two points has at a place; at least 0."""
+    (n1, n2), (y1, y2) = sizes[-2:], values[-2:]
+    return max(0.0, y2 + (at - n2) * (y2 - y1) / (n2 - n1))
+
+
+def report(paths: Sequence[Path], sizes: Sequence[int]) -> list[str]:
+    """Return tables in Markdown, one a measure: a row a stage and fold, measured sizes first."""
+    runs = sorted((json.loads(path.read_text(encoding="utf-8")) for path in paths), key=lambda run: run["events"])
+    measured = [run["events"] for run in runs]
+    by_run = [{(row["stage"], row["fold"] or ""): row for row in run["stages"]} for run in runs]
+    shared = [key for key in by_run[-1] if all(key in rows for rows in by_run)]
+    lines = []
+    for name in MEASURES:
+        unit = 1.0 if name.endswith("seconds") else 1e9
+        heads = [f"{n / 1e6:g} M, measured" for n in measured] + [f"{n / 1e6:g} M, extrapolated" for n in sizes]
+        lines += [f"**{name.replace('_bytes', ', GB').replace('_', ' ')}**", "", f"| stage | {' | '.join(heads)} |"]
+        lines.append("|---" * (1 + len(heads)) + "|")
+        for stage, fold in shared:
+            values = [rows[stage, fold][name] / unit for rows in by_run]
+            if len(runs) > 1:
+                values += [line_through(measured, values[: len(runs)], n) for n in sizes]
+            cells = [f"{value:,.0f}" if unit == 1.0 else f"{value:,.2f}" for value in values]
+            lines.append(f"| {stage}{f' ({fold})' if fold else ''} | {' | '.join(cells)} |")
+        lines.append("")
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, or report; return the exit code."""
+    parser = argparse.ArgumentParser(description="What each stage takes at a given size.")
+    kinds = parser.add_subparsers(dest="what", required=True)
+    one = kinds.add_parser("measure")
+    one.add_argument("--events", type=int, required=True)
+    one.add_argument("--out", type=Path, required=True)
+    one.add_argument("--memory", default="8g", help="Spark's driver memory (default 8g)")
+    one.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="settings of lt_spark")
+    two = kinds.add_parser("report")
+    two.add_argument("files", type=Path, nargs="+")
+    two.add_argument("--for", dest="sizes", type=int, action="append", default=[], help="events; repeatable")
+    arguments = parser.parse_args(argv)
+    if arguments.what == "measure":
+        print(measure(arguments.events, arguments.out.resolve(), arguments.memory, arguments.changes))
+    else:
+        print("\n".join(report(arguments.files, arguments.sizes)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
