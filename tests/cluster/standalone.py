@@ -31,7 +31,7 @@ class Standalone:
         self._port, self._ui_port = _free_ports(2)
         self.url = f"spark://127.0.0.1:{self._port}"
         # an executor that is killed is started again, however often
-        own = "-Dspark.deploy.maxExecutorRetries=-1 -Dspark.worker.timeout=10"
+        own = "-Dspark.deploy.maxExecutorRetries=-1"
         where = ["--port", str(self._port), "--webui-port", str(self._ui_port)]
         self._master = self._start("master", "master.Master", where, SPARK_MASTER_OPTS=own)
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
@@ -40,7 +40,7 @@ class Standalone:
         self.wait_for_workers(n_workers)
 
     def _start(self, name: str, kind: str, arguments: list[str], **more: str) -> "subprocess.Popen[bytes]":
-        environment = os.environ | {"PYSPARK_PYTHON": str(self._python), "SPARK_NO_DAEMONIZE": "1"} | more
+        environment = os.environ | {"PYSPARK_PYTHON": str(self._python), "SPARK_LOCAL_IP": "127.0.0.1"} | more
         # what a checkout's environment says of lt_spark is not the cluster's
         for unwanted in ("PYTHONPATH", "PYSPARK_SUBMIT_ARGS", "LT_SPARK_MASTER"):
             environment.pop(unwanted, None)
