@@ -16,6 +16,8 @@ from lt_spark.core.errors import LtSparkError
 from lt_spark.core.python_daemon import ALSO
 
 DELTA_PACKAGE = "io.delta:delta-spark_2.13:4.0.1"
+REDACTION = "(?i)secret|password|token|access[.]?key|credential|api[_.-]?key"
+"""Spark's own ``spark.redaction.regex``, and names of API keys: their values stand in no UI, event log or ``SET``."""
 _EXTENSIONS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
