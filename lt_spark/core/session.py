@@ -73,6 +73,9 @@ def start_session(config: Config, app_name: str) -> SparkSession:
         LtSparkError: where Java or Delta Lake is missing; the message says what to run.
     """
     active = SparkSession.getActiveSession()
+    if active is None and "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        # a script's own thread may not know of the session that the cluster has for it
+        active = SparkSession.builder.getOrCreate()
     if active is not None:
         check_delta(active)
         return active
