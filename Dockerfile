@@ -24,8 +24,11 @@ ARG EXTRAS=local,llm,bert
 WORKDIR /opt/lt_spark
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY lt_spark ./lt_spark
+# Spark is the pip package's, at the place where Kubernetes mounts its settings
 RUN pip install --no-cache-dir --constraint constraints.txt ".[${EXTRAS}]" \
-    && ln -s "$(python -c 'import pyspark; print(pyspark.__path__[0])')" /opt/spark \
+    && site="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+    && mv "${site}/pyspark" /opt/spark \
+    && ln -s /opt/spark "${site}/pyspark" \
     && python -c 'import lt_spark, delta, pyarrow'
 
 # the Delta jars, by Spark's own resolution, into Spark's class path; other bytes than these end the build
