@@ -4,7 +4,7 @@ import platform
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as distribution_version
 from pathlib import Path
@@ -18,6 +18,7 @@ from lt_spark.cli_options import ConfigOption, JsonOption, SetOption, new_run_id
 from lt_spark.cli_text import enrich_quality, models_app, review_app
 from lt_spark.core.config_files import LoadedConfig, load_config
 from lt_spark.core.errors import ConfigError, LtSparkError, StorageError, nearest
+from lt_spark.tracking import track_run
 
 if TYPE_CHECKING:
     from lt_spark.core.tables import Table
@@ -149,6 +150,8 @@ def run(
     run_id = run_id or new_run_id()
     with output.ProgressDisplay(run_id, quiet=quiet, log_json=log_json) as listener:
         summary = lt_spark.run(spark, loaded.config, run_id=run_id, listener=listener, **choice)
+        if note := track_run(spark, loaded.config, summary):
+            summary = replace(summary, notes=[*summary.notes, note])
     if as_json:
         output.print_json(asdict(summary))
     elif not quiet:

@@ -13,6 +13,7 @@ from lt_spark.core.errors import LtSparkError
 from lt_spark.core.session import start_session
 from lt_spark.core.storage import Storage
 from lt_spark.core.tables import TABLES
+from lt_spark.tracking import track_run
 
 if TYPE_CHECKING:
     from lt_spark.passes import StageEvent
@@ -39,7 +40,7 @@ def run_job(stages: tuple[str, ...] | None, argv: Sequence[str]) -> int:
     try:
         config = load_config(arguments.config, arguments.set).config
         spark = start_session(config, f"lt_spark {name}")
-        lt_spark.run(
+        summary = lt_spark.run(
             spark,
             config,
             purpose=arguments.purpose,
@@ -50,6 +51,8 @@ def run_job(stages: tuple[str, ...] | None, argv: Sequence[str]) -> int:
             run_id=arguments.run_id,
             listener=_Lines(Storage(spark, config)),
         )
+        for note in filter(None, (*summary.notes, track_run(spark, config, summary))):
+            sys.stdout.write(f"note: {note}\n")
     except LtSparkError as error:
         return _fail(f"{name}: {error}", USER_MISTAKE, arguments.debug)
     except Exception as error:

@@ -21,8 +21,8 @@ from lt_spark.core.config_sources import SourceConfig
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 DATA_FORMATS = ROOT / "docs" / "data_formats.md"
-DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
-NAMES = [path.name for path in DOCUMENTS]
+DOCUMENTS = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 
 # what a reader of the product has no use for: who made it and how, folders of one machine, hosts of package indexes
 FOREIGN = re.compile(
@@ -123,7 +123,18 @@ def text(request: pytest.FixtureRequest) -> str:
 def test_every_command_and_option_exists(text: str) -> None:
     for arguments in commands_of(text, "lt-spark"):
         check_call(arguments)
-    elsewhere = {"--strict", "--archives", "--packages", "--py-files", "--properties-file"}  # of mypy and spark-submit
+    # of mypy, and of spark-submit, whose options tests/test_running.py looks at
+    elsewhere = {
+        "--strict",
+        "--archives",
+        "--packages",
+        "--py-files",
+        "--properties-file",
+        "--files",
+        "--jars",
+        "--conf",
+    }
+    elsewhere |= {"--build-arg"}  # of docker
     assert set(bare_options(text)) <= known_options() | elsewhere
 
 

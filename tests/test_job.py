@@ -23,14 +23,16 @@ class Calls:
 
     asked: list[dict[str, Any]] = field(default_factory=list)
     events: list[SimpleNamespace] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     error: Exception | None = None
 
-    def run(self, spark: object, config: Config, *, listener: Callable[[Any], None], **asked: Any) -> None:
+    def run(self, spark: object, config: Config, *, listener: Callable[[Any], None], **asked: Any) -> Any:
         self.asked.append({"config": config, **asked})
         for event in self.events:
             listener(event)
         if self.error is not None:
             raise self.error
+        return SimpleNamespace(stages=self.events, notes=self.notes)
 
 
 @pytest.fixture
@@ -75,6 +77,14 @@ def test_a_line_a_stage_as_it_ends(calls: Calls, capsys: pytest.CaptureFixture[s
     expected = "split done in 1.2 s, interactions_split 12,345 rows, at /data/shop/silver/interactions_split"
     assert first == expected
     assert second == "als (valid) up to date"
+
+
+def test_notes_are_told_last(calls: Calls, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls.notes = ["warning: the accepted settings are 40 days old"]
+    monkeypatch.setattr(job, "track_run", lambda spark, config, summary: "the run was not logged")
+    assert job.run_job(None, []) == 0
+    expected = ["note: warning: the accepted settings are 40 days old", "note: the run was not logged"]
+    assert capsys.readouterr().out.splitlines() == expected
 
 
 def test_the_users_mistake_is_one_message_and_exit_code_2(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from lt_spark.core.errors import LtSparkError
-from lt_spark.core.session import _EXTENSIONS, DELTA_PACKAGE, LOCAL_DEFAULTS, local_delta_jars
+from lt_spark.core.session import _EXTENSIONS, DELTA_PACKAGE, LOCAL_DEFAULTS, REDACTION, local_delta_jars
 
 RESOLVE = """
 from delta import configure_spark_with_delta_pip
@@ -87,6 +87,7 @@ def spark_defaults(jars: list[str], master: str, python: str) -> str:
         "spark.jars": ",".join(jars),
         **_EXTENSIONS,
         "spark.pyspark.python": python,
+        "spark.redaction.regex": REDACTION,
     }
     note = "# For another master: python tools/write_spark_defaults.py --master yarn"
     if master.startswith("local") and not master.startswith("local-cluster"):

@@ -16,6 +16,8 @@ from lt_spark.core.errors import LtSparkError
 from lt_spark.core.python_daemon import ALSO
 
 DELTA_PACKAGE = "io.delta:delta-spark_2.13:4.0.1"
+REDACTION = "(?i)secret|password|token|access[.]?key|credential|api[_.-]?key"
+"""Spark's own ``spark.redaction.regex``, and names of API keys: their values stand in no UI, event log or ``SET``."""
 _EXTENSIONS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -71,6 +73,9 @@ def start_session(config: Config, app_name: str) -> SparkSession:
         LtSparkError: where Java or Delta Lake is missing; the message says what to run.
     """
     active = SparkSession.getActiveSession()
+    if active is None and "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        # a script's own thread may not know of the session that the cluster has for it
+        active = SparkSession.builder.getOrCreate()
     if active is not None:
         check_delta(active)
         return active

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lt_spark.core import session
+from lt_spark.core.config import Config
 from lt_spark.core.errors import LtSparkError
 
 _BESIDE = Path(sys.prefix) / "java/bin/java"
@@ -112,3 +113,14 @@ def test_java_knows_the_options_of_a_local_session() -> None:
     assert options
     said = subprocess.run([JAVA, *options, "-version"], capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
+
+
+def test_on_databricks_the_clusters_own_session_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, checked = SimpleNamespace(), []
+    builder = SimpleNamespace(getOrCreate=lambda: own)  # asked for anything else, it fails
+    stand_in = SimpleNamespace(getActiveSession=lambda: None, builder=builder)
+    monkeypatch.setattr(session, "SparkSession", stand_in)
+    monkeypatch.setattr(session, "check_delta", checked.append)
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
+    assert session.start_session(Config(), "lt_spark produce") is own
+    assert checked == [own]

@@ -1,6 +1,7 @@
 """The scripts of tools/: demo data and spark-defaults, without a network."""
 
 import hashlib
+import re
 import zipfile
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -85,7 +86,15 @@ def test_no_local_settings_for_a_cluster(master: str) -> None:
     settings = _settings(defaults.spark_defaults(["/jars/a.jar"], master, "python3"))
     assert settings["spark.master"] == master
     names = {"spark.master", "spark.jars", "spark.sql.extensions", "spark.sql.catalog.spark_catalog"}
-    assert set(settings) == {*names, "spark.pyspark.python"}
+    assert set(settings) == {*names, "spark.pyspark.python", "spark.redaction.regex"}
+
+
+def test_keys_are_redacted_beside_what_spark_redacts() -> None:
+    regex = re.compile(_settings(defaults.spark_defaults(["a.jar"], "yarn", "python3"))["spark.redaction.regex"])
+    kept = ["spark.executorEnv.LT_SPARK_LLM_API_KEY", "spark.my.apikey", "a.api-key", "spark.hadoop.fs.s3a.access.key"]
+    kept += ["spark.ssl.keyPassword", "spark.x.token", "spark.my.secret", "spark.credentials"]
+    assert [name for name in kept if not regex.search(name)] == []
+    assert not regex.search("spark.sql.shuffle.partitions")
 
 
 def test_jars_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
