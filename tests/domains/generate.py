@@ -64,7 +64,7 @@ def _broken(log: list[list[object]], types: bool) -> dict[str, int]:
 
 
 def write_ecommerce(folder: Path) -> Generated:
-    """A shop: visits with views, some carts, few purchases; 6 categories, 15 brands, many products seldom bought."""
+    """A shop: visits with views, some carts, few purchases; 4 categories, 12 brands, many products seldom bought."""
     draw = random.Random(1)
     n_users, per_taste = 80, 40
     log: list[list[object]] = []
@@ -88,7 +88,7 @@ def write_ecommerce(folder: Path) -> Generated:
         [
             f"p{number}",
             f"{nouns[number % N_TASTES]} {number // N_TASTES}",
-            brands[number % 3] if number % 11 else "",
+            f"{brands[number // N_TASTES % 3]} {number % N_TASTES}" if number % 11 else "",
             categories[number % N_TASTES],
             f"{nouns[number % N_TASTES]} for every day, number {number}. Made to last.",
         ]
@@ -106,7 +106,7 @@ def write_ecommerce(folder: Path) -> Generated:
 
 
 def write_video(folder: Path) -> Generated:
-    """A video service: films of 4 genres and 10 channels, watched for seconds to hours, a quarter left at once."""
+    """A video service: films of 4 genres and 8 channels, watched for seconds to hours, a quarter left at once."""
     draw = random.Random(2)
     n_users, per_taste = 70, 25
     log: list[list[object]] = []
@@ -127,7 +127,7 @@ def write_video(folder: Path) -> Generated:
             f"v{number}",
             f"Der {number}. Film «é» ({1990 + number % 30})",
             genres[number % N_TASTES],
-            f"Kanal {number % 10 // 4}",
+            f"Kanal {number % N_TASTES}-{number // N_TASTES % 2}",
             f"A film of the year {1990 + number % 30} about number {number}. It runs at night.",
         ]
         for number in range(per_taste * N_TASTES)

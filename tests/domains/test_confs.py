@@ -129,7 +129,7 @@ def test_prompts_speak_of_the_domain(name: str, tmp_path: Path) -> None:
     assert f"Keywords: {keywords[name]}\n" in prompt.own
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["content"])
 def test_another_file_builds_on_it(name: str, tmp_path: Path) -> None:
     own = tmp_path / "mine.yaml"
     own.write_text(
@@ -142,6 +142,24 @@ def test_another_file_builds_on_it(name: str, tmp_path: Path) -> None:
     shown = CliRunner().invoke(cli.app, ["config", "show", "-c", str(own)], env={"COLUMNS": "300"})
     assert shown.exit_code == 0
     assert re.search(rf"rerank\.cap_field\s+'{config.rerank.cap_field}'\s.*{name}\.yaml", shown.stdout)
+
+
+ALIKE = {
+    "video": ["source.interactions.columns.value=", "source.interactions.min_value=null", "rerank.cap=null"],
+    "ecommerce": ["source.interactions.columns.event_type=", "source.interactions.event_weights={}", "rerank.cap=null"],
+}
+"""What makes a conf fit for ratings, or purchases alone, without its cap."""
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_without_its_columns_and_its_cap_a_conf_is_the_default_one(name: str) -> None:
+    text = "source.items.columns.text=[genres]"
+    found = load_config(str(DOMAINS / f"{name}.yaml"), [*ALIKE[name], text])
+    default = load_config(None, [text]).values()
+    differs = {key for key, value in found.values().items() if value != default[key]}
+    # the prompts of a stage that is off, and the field of a cap that is off
+    assert not found.config.describe.enabled
+    assert {key for key in differs if not key.startswith("describe.")} == {"rerank.cap_field"}
 
 
 @pytest.mark.parametrize("name", ["ecommerce", "music", "social"])
