@@ -15,6 +15,7 @@ DOMAINS = Path(__file__).resolve().parents[2] / "conf" / "domains"
 NAMES = sorted(WRITERS)
 SMALL: dict[str, Any] = {
     "als_plain.ranks": [4],
+    "als_plain.alphas": [1.0],
     "als_plain.max_iter": 3,
     "als.max_iter": 3,
     "candidates.n": 40,
