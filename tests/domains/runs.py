@@ -22,6 +22,9 @@ SMALL: dict[str, Any] = {
     "blend.n": 20,
     "evaluate.ks": [10],
     "evaluate.n_replicates": 100,
+    # of few users and few categories
+    "evaluate.min_group_users": 5,
+    "content.max_document_share": 0.5,
     # the sequence model takes as long as all others together, and no domain sets anything of it
     "blend.models": ["als", "neighbours", "lexical", "popularity"],
     # so few users decide nothing, and where the gate refuses, plain ALS is what fold live shows, without the cap
