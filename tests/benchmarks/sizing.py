@@ -4,9 +4,9 @@
     python -m tests.benchmarks.sizing report FOLDER/1000000.json FOLDER/4000000.json --for 10000000 --for 100000000
 
 ``measure`` makes a log of ``tests/benchmarks/generate.py`` (an event's user is one of events / 16.7, its item one of
-events / 62.5), runs the pipeline on it, one stage at a time, and writes FOLDER/EVENTS.json: a row a stage and fold. What
-tasks did comes from Spark's event log, by the description of their jobs; the time from ``--log-json``; memory is the
-resident memory of the driver, which is the executor too, and of its Python workers, sampled each second.
+events / 62.5), runs the pipeline on it, one stage at a time, and writes FOLDER/EVENTS.json: a row a stage and fold.
+What tasks did comes from Spark's event log, by the description of their jobs; the time from ``--log-json``; memory is
+the resident memory of the driver, which is the executor too, and of its Python workers, sampled each second.
 
 ``report`` prints tables in Markdown: what was measured, and what a line through the two largest sizes gives for others.
 """

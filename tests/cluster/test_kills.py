@@ -21,7 +21,7 @@ from tests.cluster.same import check_same
 from tests.cluster.standalone import Standalone
 from tests.cluster.test_submits import ENOUGH_TABLES
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(5400)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(7200)]
 _DONE = re.compile(r"(?P<stage>\w+)(?: \((?P<fold>\w+)\))? done in ")
 
 
