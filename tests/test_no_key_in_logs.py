@@ -12,7 +12,7 @@ from lt_spark.core.session import REDACTION
 from tests.enrich_shop import write_enrich_shop
 from tests.fake_model import fake_model
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(2400)]
 KEY = "sk-of-the-tests-8c1f0b"
 VARIABLE = "LT_SPARK_LLM_API_KEY"
 
@@ -43,9 +43,10 @@ def test_a_run_with_a_key_tells_it_to_the_server_alone(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             env=os.environ | {VARIABLE: KEY, "PYSPARK_SUBMIT_ARGS": " ".join([*given, *options, "pyspark-shell"])},
-            timeout=1200,
+            timeout=2100,
         )
-        told = {headers.get("Authorization") for headers in server.headers}
+        sent = [{name.lower(): value for name, value in headers.items()} for headers in server.headers]
+        told = {headers.get("authorization") for headers in sent}
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
     assert told == {f"Bearer {KEY}"}, "the key was used"
