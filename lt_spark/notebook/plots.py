@@ -134,7 +134,7 @@ def gains_and_losses(groups: "pd.DataFrame", title: str) -> Figure:
     axes.xaxis.set_major_formatter(lambda share, _: f"{abs(share):.0%}")
     axes.invert_yaxis()
     _plain(axes)
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return figure
 
 

@@ -112,3 +112,29 @@ def test_java_knows_the_options_of_a_local_session() -> None:
     assert options
     said = subprocess.run([JAVA, *options, "-version"], capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
+
+
+class OfConnect:
+    """Stands in for a session of Spark Connect."""
+
+
+OfConnect.__module__ = "pyspark.sql.connect.session"
+
+
+def test_the_pipeline_says_at_once_why_it_does_not_run_over_spark_connect() -> None:
+    import lt_spark
+    from lt_spark.core.config import Config
+
+    spark: Any = OfConnect()
+    for begin in (lt_spark.run, lt_spark.plan):
+        with pytest.raises(
+            LtSparkError, match="does not run over Spark Connect: expected a classic Spark session"
+        ) as told:
+            begin(spark, Config())
+        assert all(f"\n  - {reason}\n" in str(told.value) for reason in session.NEEDS_CLASSIC)
+
+
+@pytest.mark.spark
+def test_a_classic_session_is_one(spark: Any) -> None:
+    assert not session.is_connect(spark)
+    session.check_classic(spark)
