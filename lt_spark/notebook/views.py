@@ -58,11 +58,11 @@ def written_texts(opened: Opened) -> DataFrame:
 
 def reasons_counted(texts: DataFrame) -> DataFrame:
     """Return (status, reason, n): how often each check failed, an answer that failed two counted in both."""
-    reason = F.explode_outer(F.split("reason", ", "))
-    # an engine's error is longer than the name of a check
+    # an engine's error is a sentence, longer than the name of a check
+    checks = F.when(F.col("status") == "failed", F.array("reason")).otherwise(F.split("reason", ", "))
     return (
-        texts.select("status", F.substring(reason, 1, 60).alias("reason"))
-        .groupBy("status", "reason")
+        texts.select("status", F.explode_outer(checks).alias("check"))
+        .groupBy("status", F.substring("check", 1, 60).alias("reason"))
         .agg(F.count(F.lit(1)).alias("n"))
         .orderBy(F.desc("n"), "status", "reason")
     )

@@ -28,10 +28,16 @@ def test_an_answer_that_failed_two_checks_counts_in_both(frame: Any) -> None:
             {"status": "fallback", "reason": "length, echo"},
             {"status": "fallback", "reason": "length"},
             {"status": "accepted"},
+            {"status": "failed", "reason": "no answer, after 3 tries"},
         ],
     )
     found = [tuple(row) for row in reasons_counted(texts).collect()]
-    assert found == [("fallback", "length", 2), ("accepted", None, 1), ("fallback", "echo", 1)]
+    assert found == [
+        ("fallback", "length", 2),
+        ("accepted", None, 1),
+        ("failed", "no answer, after 3 tries", 1),
+        ("fallback", "echo", 1),
+    ]
 
 
 def test_only_texts_of_the_statuses_asked_for_stand_side_by_side(spark: Any) -> None:
