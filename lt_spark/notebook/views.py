@@ -1,6 +1,6 @@
 """What the notebooks show: views of the tables that fit on a page, whatever the size of the data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, DataFrame
@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from lt_spark.core.config import MODELS
 from lt_spark.core.errors import DataError
-from lt_spark.measure.long_tail import exposures
+from lt_spark.measure.long_tail import exposures, segment_shares
 from lt_spark.notebook.opened import Opened, small
 
 if TYPE_CHECKING:
@@ -41,6 +41,20 @@ def shown_counts(opened: Opened, fold: str, k: int = SHOWN_K) -> dict[str, DataF
     users = blend.select("user_idx").distinct()
     plain = opened.read("silver.candidates_als_plain", fold).join(users, "user_idx", "left_semi")
     return {BASELINE: exposures(plain, segments, k), BLEND: exposures(blend, segments, k)}
+
+
+def never_shown(shown: Mapping[str, DataFrame]) -> "pd.DataFrame":
+    """Return which share of each segment's items stands in nobody's first places.
+
+    Args:
+        shown: as :func:`shown_counts` gives it.
+
+    Returns:
+        ``segment``, ``n_items``, and a share in [0, 1] by each key of ``shown``: a row a segment, head first.
+    """
+    by_segment = {name: small(segment_shares(counts)).set_index("segment") for name, counts in shown.items()}
+    shares = {name: found["n_unused"] / found["n_items"] for name, found in by_segment.items()}
+    return next(iter(by_segment.values()))[["n_items"]].assign(**shares).reset_index()
 
 
 def unused_items(opened: Opened, fold: str, n: int, seed: int) -> DataFrame:

@@ -10,7 +10,14 @@ from lt_spark.core.config import Config
 from lt_spark.core.errors import DataError
 from lt_spark.core.storage import Storage
 from lt_spark.notebook.opened import Opened
-from lt_spark.notebook.views import explained, group_differences, reasons_counted, shown_counts, side_by_side
+from lt_spark.notebook.views import (
+    explained,
+    group_differences,
+    never_shown,
+    reasons_counted,
+    shown_counts,
+    side_by_side,
+)
 
 pytestmark = pytest.mark.spark
 
@@ -69,6 +76,7 @@ def test_plain_als_is_looked_at_for_the_users_of_the_blend_only(opened: Opened, 
         for name, rows in shown_counts(opened, "live").items()
     }
     assert found == {"als_plain": {0: 0, 1: 1, 2: 0}, "blend": {0: 1, 1: 0, 2: 0}}
+    assert never_shown(counts).values.tolist() == [["tail", 3, 2 / 3, 2 / 3]]
 
 
 def test_groups_are_of_one_model_and_length(opened: Opened, frame: Any) -> None:
