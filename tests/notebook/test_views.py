@@ -71,10 +71,8 @@ def test_plain_als_is_looked_at_for_the_users_of_the_blend_only(opened: Opened, 
     }
     for table, rows in written.items():
         opened.storage.write(table, frame(table, [{"fold": "live", **row} for row in rows]), "live")
-    found = {
-        name: {row["item_idx"]: row["n"] for row in rows.collect()}
-        for name, rows in shown_counts(opened, "live").items()
-    }
+    counts = shown_counts(opened, "live")
+    found = {name: {row["item_idx"]: row["n"] for row in rows.collect()} for name, rows in counts.items()}
     assert found == {"als_plain": {0: 0, 1: 1, 2: 0}, "blend": {0: 1, 1: 0, 2: 0}}
     assert never_shown(counts).values.tolist() == [["tail", 3, 2 / 3, 2 / 3]]
 
