@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as distribution_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -19,9 +19,6 @@ from lt_spark.cli_text import enrich_quality, models_app, review_app
 from lt_spark.core.config_files import LoadedConfig, load_config
 from lt_spark.core.errors import ConfigError, LtSparkError, StorageError, nearest
 from lt_spark.tracking import track_run
-
-if TYPE_CHECKING:
-    from lt_spark.core.tables import Table
 
 DEFAULT_CONFIG = "lt-spark.yaml"
 HIDDEN = "•••"
@@ -326,6 +323,8 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show a few rows of a table; users' ids are hidden unless asked for."""
+    from lt_spark.core.tables.find import find_table
+
     loaded = load_config(config, overrides or ())
     named = find_table(table)
     storage = storage_of(loaded)
@@ -364,24 +363,6 @@ def version() -> None:
         except PackageNotFoundError:
             out.print(f"{name} not installed")
     out.print(f"python {platform.python_version()}")
-
-
-def find_table(name: str) -> "Table":
-    """Return the table of a name, with or without its layer.
-
-    Raises:
-        ConfigError: there is none, or both layers have one.
-    """
-    from lt_spark.core.tables import TABLES
-
-    if name in TABLES:
-        return TABLES[name]
-    matches = [full for full in TABLES if full.split(".")[1] == name]
-    if len(matches) == 1:
-        return TABLES[matches[0]]
-    if matches:
-        raise ConfigError(f"'{name}' may be {' or '.join(matches)}: write the whole name.")
-    raise ConfigError(f"no table '{name}'.{nearest(name, list(TABLES))} `lt-spark tables` lists them.")
 
 
 def _check_stage(name: str | None) -> None:

@@ -21,7 +21,7 @@ from lt_spark.core.config import Config
 from lt_spark.core.errors import LtSparkError, RunLockedError
 from lt_spark.core.files import Folder
 from lt_spark.core.runs import IN_PROGRESS, RunLock, done_stages, new_run_id, record_run, record_stage
-from lt_spark.core.session import describe_job
+from lt_spark.core.session import check_classic, describe_job
 from lt_spark.core.storage import Storage, disk_errors
 from lt_spark.pipeline import STAGES, Purpose
 from lt_spark.side_by_side import do_all, waits_for
@@ -110,6 +110,7 @@ def run(
     Raises:
         LtSparkError: where input, configuration or storage stand in the way; the message says what to do.
     """
+    check_classic(spark)
     started = time.monotonic()
     storage = Storage(spark, config, run_id or new_run_id())
     Folder(storage.exports()).opened()  # before any stage: executors read files of stages without Spark
@@ -177,7 +178,12 @@ def plan(
     go_on: bool = False,
     renew_examples: bool = False,
 ) -> list[PlannedStage]:
-    """Return what :func:`run` would do with the same arguments: which stages run, and why. Writes nothing."""
+    """Return what :func:`run` would do with the same arguments: which stages run, and why. Writes nothing.
+
+    Raises:
+        LtSparkError: over Spark Connect, or where input, configuration or storage stand in the way.
+    """
+    check_classic(spark)
     storage = Storage(spark, config)
     config, _ = _with_accepted(storage, config, purpose)
     planned = []

@@ -10,6 +10,7 @@ os.environ.setdefault("LT_SPARK_MASTER", "local[2]")
 os.environ.setdefault("LT_SPARK_WORKERS_IMPORT", "")  # few tests ask a network
 _TOGETHER = {
     **dict.fromkeys(("tests/test_pipeline.py", "tests/test_bert.py", "tests/test_kill.py"), "shop"),
+    "tests/notebooks/test_on_shop.py": "shop",
     **dict.fromkeys(
         ("tests/test_describe.py", "tests/test_kill_describe.py", "tests/test_enrich_faults.py"), "described"
     ),

@@ -16,6 +16,7 @@ from lt_spark import cli, cli_output
 from lt_spark.core import session, storage
 from lt_spark.core.errors import StorageError
 from lt_spark.core.tables import GOLD_RECOMMENDATIONS, ITEMS
+from lt_spark.core.tables.find import find_table
 from lt_spark.passes import PlannedStage, RunSummary, StageEvent
 from lt_spark.pipeline import STAGES
 
@@ -425,8 +426,8 @@ def test_show_of_a_table_that_is_not_there(runner, tables):
 
 
 def test_a_table_may_be_named_without_its_layer():
-    assert cli.find_table("items") is ITEMS
-    assert cli.find_table("gold.recommendations") is GOLD_RECOMMENDATIONS
+    assert find_table("items") is ITEMS
+    assert find_table("gold.recommendations") is GOLD_RECOMMENDATIONS
 
 
 def test_version(runner):

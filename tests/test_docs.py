@@ -13,10 +13,11 @@ import pytest
 import typer
 
 import lt_spark
-from lt_spark.cli import app, find_table
+from lt_spark.cli import app
 from lt_spark.core.config import Config
 from lt_spark.core.config_files import leaf_keys, load_config
 from lt_spark.core.config_sources import SourceConfig
+from lt_spark.core.tables.find import find_table
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

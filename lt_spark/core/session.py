@@ -57,6 +57,16 @@ _DAEMON = "lt_spark.core.python_daemon"
 _OF_NETWORKS = "lt_spark.engines.ahead"
 """What workers that ask a network begin with."""
 _GPU_DEVICE = Path("/dev/nvidia0")
+NEEDS_CLASSIC = (
+    "ALS trains with MLlib, which was not tried over Spark Connect",
+    "foreign files under a table's folder, and scratch folders, are found by Hadoop's file systems, through the JVM",
+    "how many tasks run a network at once, and on which GPU, comes from the Spark context and a resource profile",
+    "the sequence model on several processes counts the context's slots for TorchDistributor's tasks, which start "
+    "together (a barrier stage)",
+    "Delta's MERGE, history and table details need a plugin on a Spark Connect server",
+    "stages run side by side in threads of one driver, each with its own job description",
+)
+"""Why the pipeline runs in a classic session only, and not over Spark Connect."""
 _PROFILES: dict[float, Any] = {}
 """One profile a share of a GPU: each that is built stays with the scheduler for ever."""
 _JAVA_VERSIONS = ("17", "21")
@@ -67,7 +77,7 @@ def start_session(config: Config, app_name: str) -> SparkSession:
     """Return the active session, the submitter's, or a new local one.
 
     Settings that belong to the submitter (master, memory, shuffle partitions) are set only when there is neither an
-    active session nor a spark-submit.
+    active session nor a spark-submit. Where SPARK_REMOTE names a Spark Connect server, the session is of that.
 
     Raises:
         LtSparkError: where Java or Delta Lake is missing; the message says what to run.
@@ -79,6 +89,9 @@ def start_session(config: Config, app_name: str) -> SparkSession:
     if active is not None:
         check_delta(active)
         return active
+    if "SPARK_REMOTE" in os.environ:
+        remote: SparkSession = SparkSession.builder.getOrCreate()
+        return remote
     builder: Any = SparkSession.builder.appName(app_name)
     for name, value in _EXTENSIONS.items():
         builder = builder.config(name, value)
@@ -112,6 +125,27 @@ def start_session(config: Config, app_name: str) -> SparkSession:
         spark.sparkContext.setLogLevel("FATAL")
     check_delta(spark)
     return spark
+
+
+def is_connect(spark: SparkSession) -> bool:
+    """Return whether a session speaks to a Spark Connect server, as in standard access mode and on serverless."""
+    return type(spark).__module__.startswith("pyspark.sql.connect")
+
+
+def check_classic(spark: SparkSession) -> None:
+    """Check that the session is a classic one, in which the pipeline can run.
+
+    Raises:
+        LtSparkError: over Spark Connect; it says why, and what works there.
+    """
+    if is_connect(spark):
+        reasons = "\n".join(f"  - {reason}" for reason in NEEDS_CLASSIC)
+        raise LtSparkError(
+            "the pipeline does not run over Spark Connect: expected a classic Spark session, found "
+            f"{type(spark).__module__}. It needs one because\n{reasons}\n"
+            "Run it on a cluster of dedicated access mode, by spark-submit, or locally without SPARK_REMOTE. Its "
+            "tables can be read over Spark Connect: the notebooks 01, 03, 04 and 05 do."
+        )
 
 
 def asks_networks(config: Config) -> bool:

@@ -19,6 +19,7 @@ from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.errors import LtSparkError, StorageError
 from lt_spark.core.names import quoted, table_name
+from lt_spark.core.session import is_connect
 
 _PROPERTIES = {
     "delta.enableDeletionVectors": "false",
@@ -27,6 +28,7 @@ _PROPERTIES = {
     "lt_spark.schemaVersion": str(t.SCHEMA_VERSION),
 }
 _FULL_DISK = ("No space left on device", "Disk quota exceeded")
+_NO_TABLE = ("PATH_NOT_FOUND", "DELTA_TABLE_NOT_FOUND", "DELTA_PATH_DOES_NOT_EXIST")
 _MARKER = "_lt_spark_scratch"
 _COMMIT = threading.Lock()
 """Held while the session says what commits carry: it says so for all its threads."""
@@ -61,7 +63,19 @@ class Storage:
         """Tell whether the table is there."""
         if self._tables.catalog:
             return self.spark.catalog.tableExists(self.location(table))
+        if is_connect(self.spark):
+            return self._opens(table)
         return DeltaTable.isDeltaTable(self.spark, self.location(table))
+
+    def _opens(self, table: t.Table) -> bool:
+        """Tell whether there is a table, by reading its schema: Delta's own answer needs a plugin on the server."""
+        try:
+            _ = self.spark.read.format("delta").load(self.location(table)).schema
+        except AnalysisException as error:
+            if error.getCondition() in _NO_TABLE:
+                return False
+            raise
+        return True
 
     def read(self, table: t.Table, fold: str | None = None) -> DataFrame:
         """Read a table, or one fold of it.

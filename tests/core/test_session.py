@@ -124,3 +124,29 @@ def test_on_databricks_the_clusters_own_session_is_taken(monkeypatch: pytest.Mon
     monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
     assert session.start_session(Config(), "lt_spark produce") is own
     assert checked == [own]
+
+
+class OfConnect:
+    """Stands in for a session of Spark Connect."""
+
+
+OfConnect.__module__ = "pyspark.sql.connect.session"
+
+
+def test_the_pipeline_says_at_once_why_it_does_not_run_over_spark_connect() -> None:
+    import lt_spark
+    from lt_spark.core.config import Config
+
+    spark: Any = OfConnect()
+    for begin in (lt_spark.run, lt_spark.plan):
+        with pytest.raises(
+            LtSparkError, match="does not run over Spark Connect: expected a classic Spark session"
+        ) as told:
+            begin(spark, Config())
+        assert all(f"\n  - {reason}\n" in str(told.value) for reason in session.NEEDS_CLASSIC)
+
+
+@pytest.mark.spark
+def test_a_classic_session_is_one(spark: Any) -> None:
+    assert not session.is_connect(spark)
+    session.check_classic(spark)
