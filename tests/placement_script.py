@@ -77,6 +77,7 @@ def run(spark: SparkSession, cores: int, shares: list[str]) -> None:
     n = 2 * cores
     while spark.sparkContext.defaultParallelism < cores:
         time.sleep(0.1)  # executors are still starting
+    spark.range(1).count()  # where the submitter says that tasks wait for all of them
     told: dict[str, Any] = {}
     for share in shares:
         n_tasks, profile = inference_tasks(spark, uses_gpu=True, gpus_per_task=float(share))

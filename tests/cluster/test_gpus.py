@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(7200)]
 def test_each_task_has_a_gpu_of_its_own_worker_to_itself(package: Package, cluster: Standalone) -> None:
     of_gpus = {"spark.executor.resource.gpu.amount": "2", "spark.task.resource.gpu.amount": "0.5"}
     size = {"spark.executor.cores": "2", "spark.cores.max": "4", "spark.default.parallelism": "4"}
+    size |= {"spark.scheduler.minRegisteredResourcesRatio": "1.0"}
     settings = [word for name, value in (of_gpus | size).items() for word in ("--conf", f"{name}={value}")]
     # the settings of --conf stand above those of the file
     command = [*(str(package.home / "bin" / "spark-submit"), "--master", cluster.url)]
