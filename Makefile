@@ -34,7 +34,7 @@ NO_CODE := --conf spark.sql.codegen.wholeStage=false --conf spark.sql.codegen.fa
 FEW_TASKS := --conf spark.sql.shuffle.partitions=2
 QUICK_SPARK := "$(QUICK_JAVA) $(NO_CODE) $(FEW_TASKS) pyspark-shell"
 
-.PHONY: help venv install data models demo test test-full test-s3 venv-next test-next lint format clean package
+.PHONY: help venv install data models demo test test-full test-store venv-next test-next lint format clean package
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -93,7 +93,7 @@ test-full: install data models ## Run all tests, two files at a time
 	@$(with_java) PYSPARK_SUBMIT_ARGS=$(QUICK_SPARK) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
 		--durations 200 --durations-min 3
 
-test-s3: install ## Test a run on an object store: installs a local S3 server, and Hadoop's S3 client (half a gigabyte)
+test-store: install ## Test a run on an object store: installs a local S3 server, and Hadoop's S3 client (half a gigabyte)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[s3test]'
 	@$(with_java) $(BIN)/python -m tests.resolve_s3
 	@$(with_java) PYSPARK_SUBMIT_ARGS=$(QUICK_SPARK) $(BIN)/python -m pytest tests/test_s3.py

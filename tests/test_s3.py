@@ -1,6 +1,6 @@
 """The whole pipeline on an object store: the same tables as in local folders, read by delta-rs and DuckDB.
 
-The store is a server of this process, moto's; Spark reaches it by Hadoop's s3a, all else by pyarrow. `make test-s3`
+The store is a server of this process, moto's; Spark reaches it by Hadoop's s3a, all else by pyarrow. `make test-store`
 installs what it takes and runs this file.
 """
 
@@ -22,7 +22,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "of-the-test", "AWS_SECRET_ACCESS_KEY": "of-the-tes
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1800),
-    pytest.mark.skipif(find_spec("moto") is None, reason="needs a local S3 server: `make test-s3` installs moto"),
+    pytest.mark.skipif(find_spec("moto") is None, reason="needs a local S3 server: `make test-store` installs moto"),
 ]
 
 
@@ -82,7 +82,7 @@ def test_files_of_a_folder_there(store: dict[str, str]) -> None:
 def runs(store: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The shop run in local folders and on the store, by tests/s3_script.py."""
     if not is_resolved():
-        pytest.skip(f"needs {hadoop_aws()} and Amazon's client in Spark's ivy cache: `make test-s3` resolves them")
+        pytest.skip(f"needs {hadoop_aws()} and Amazon's client in Spark's ivy cache: `make test-store` resolves them")
     settings = {
         "spark.jars.packages": hadoop_aws(),
         "spark.hadoop.fs.s3a.endpoint": store["AWS_ENDPOINT_URL"],

@@ -250,7 +250,7 @@ def _find_java() -> None:
     found = _java_version(java) if java else "no java"
     if found.split(".")[0].split("-")[0] not in _JAVA_VERSIONS:
         raise LtSparkError(
-            f"{where}: expected Java {' or '.join(_JAVA_VERSIONS)}, which Spark 4.0 needs, found {found}. Install Java "
+            f"{where}: expected Java {' or '.join(_JAVA_VERSIONS)}, which Spark 4 needs, found {found}. Install Java "
             "17 or 21 (`apt-get install openjdk-17-jre-headless`, `brew install openjdk@17`), or run `make install`, "
             "which brings one."
         )
