@@ -8,10 +8,10 @@ from pathlib import Path
 
 from lt_spark.core.errors import LtSparkError
 
-_DELTA = {"4.0": "4.0.1", "4.1": "4.1.0"}
-"""By line of Spark, the Delta Lake that is made for it."""
+_DELTA = {"4.0": ("delta-spark_2.13", "4.0.1"), "4.1": ("delta-spark_4.1_2.13", "4.3.1")}
+"""By line of Spark, the name and version of the Delta Lake for it: 4.1.0 names a class that Spark 4.1.4 lacks."""
 _BROUGHT = {"4.0": ("antlr4-runtime-4.13.1.jar",)}
-"""By line of Spark, the jars that Delta Lake brings along beside its own two."""
+"""By line of Spark, the jars that Delta Lake needs beside its own two."""
 _OLDEST = (4, 0)
 _EXPECTED = " or ".join(_DELTA)
 _INSTALL = (
@@ -94,19 +94,23 @@ def line(version: str) -> str:
 
 def delta_version(spark_version: str) -> str:
     """Return the version of Delta Lake for a Spark; for one that is not known, that of the newest which is."""
-    return _DELTA.get(line(spark_version), max(_DELTA.values()))
+    return _delta(spark_version)[1]
 
 
 def delta_package(spark_version: str) -> str:
     """Return the Maven coordinates of Delta Lake for a Spark."""
-    return f"io.delta:delta-spark_2.13:{delta_version(spark_version)}"
+    name, version = _delta(spark_version)
+    return f"io.delta:{name}:{version}"
 
 
 def delta_jars(spark_version: str) -> tuple[str, ...]:
     """Return the names of the jars that Delta Lake consists of."""
-    version = delta_version(spark_version)
-    brought = _BROUGHT.get(line(spark_version), ())
-    return (f"delta-spark_2.13-{version}.jar", f"delta-storage-{version}.jar", *brought)
+    name, version = _delta(spark_version)
+    return (f"{name}-{version}.jar", f"delta-storage-{version}.jar", *_BROUGHT.get(line(spark_version), ()))
+
+
+def _delta(spark_version: str) -> tuple[str, str]:
+    return _DELTA.get(line(spark_version)) or _DELTA[max(_DELTA)]
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -66,7 +66,7 @@ def test_a_missing_delta_names_the_one_for_this_spark(monkeypatch: pytest.Monkey
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "delta" else found(name))
     with pytest.raises(
-        LtSparkError, match=r"(?s)'delta-spark==4\.1\.0'.*--packages io\.delta:delta-spark_2\.13:4\.1\.0 \.\.\."
+        LtSparkError, match=r"(?s)'delta-spark==4\.3\.1'.*--packages io\.delta:delta-spark_4\.1_2\.13:4\.3\.1 \.\.\."
     ):
         versions.check_pyspark()
 
@@ -145,6 +145,6 @@ def test_of_a_spark_that_was_never_run_any_delta_is_let_in() -> None:
 
 def test_delta_follows_spark() -> None:
     assert versions.delta_package("4.0.1") == "io.delta:delta-spark_2.13:4.0.1"
-    assert versions.delta_package("4.1.4") == "io.delta:delta-spark_2.13:4.1.0"
-    assert versions.delta_jars("4.1.4") == ("delta-spark_2.13-4.1.0.jar", "delta-storage-4.1.0.jar")
+    assert versions.delta_package("4.1.4") == "io.delta:delta-spark_4.1_2.13:4.3.1"
+    assert versions.delta_jars("4.1.4") == ("delta-spark_4.1_2.13-4.3.1.jar", "delta-storage-4.3.1.jar")
     assert versions.delta_jars("4.0.5")[2] == "antlr4-runtime-4.13.1.jar"
