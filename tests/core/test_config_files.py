@@ -190,7 +190,8 @@ def test_models_of_the_blend_are_checked(models: str, message: str) -> None:
 
 @pytest.mark.parametrize("key", ["tables.root", "files.root", "source.items.path", "language_model.base_url"])
 def test_secrets_in_a_uri_are_refused_and_not_repeated(key):
-    with pytest.raises(ConfigError, match=f"--set: {key.rsplit('.', 1)[1]} holds a URI with a name and a secret") as error:
+    name = key.rsplit(".", 1)[1]
+    with pytest.raises(ConfigError, match=f"--set: {name} holds a URI with a name and a secret") as error:
         load_config(None, [f"{key}=s3a://AKIA:se/cr+et@bucket/folder", "core.seed=7"])
     assert "AKIA" not in str(error.value) and "cr+et" not in str(error.value)
 
