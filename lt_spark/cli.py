@@ -14,10 +14,11 @@ import typer
 from typer.core import TyperGroup
 
 from lt_spark import cli_output as output
-from lt_spark.cli_options import ConfigOption, JsonOption, SetOption, new_run_id, start, storage_of
+from lt_spark.cli_options import ConfigOption, JsonOption, SetOption, check_stage, new_run_id, start, storage_of
 from lt_spark.cli_text import enrich_quality, models_app, review_app
 from lt_spark.core.config_files import LoadedConfig, load_config
-from lt_spark.core.errors import ConfigError, LtSparkError, StorageError, nearest
+from lt_spark.core.errors import ConfigError, LtSparkError, StorageError
+from lt_spark.core.versions import check_pyspark
 from lt_spark.tracking import track_run
 
 DEFAULT_CONFIG = "lt-spark.yaml"
@@ -127,7 +128,7 @@ def run(
     loaded = load_config(config, overrides or ())
     _need_interactions(loaded, config)
     for name in (first, last, *(only or ())):
-        _check_stage(name)
+        check_stage(name)
     import lt_spark
 
     spark = start(loaded)
@@ -183,6 +184,7 @@ def ledger(
 @app.command()
 def stages(as_json: JsonOption = False) -> None:
     """List the stages: what each reads and writes."""
+    check_pyspark()
     from lt_spark.pipeline import STAGES
 
     rows = [
@@ -363,14 +365,6 @@ def version() -> None:
         except PackageNotFoundError:
             out.print(f"{name} not installed")
     out.print(f"python {platform.python_version()}")
-
-
-def _check_stage(name: str | None) -> None:
-    from lt_spark.pipeline import STAGES
-
-    known = [stage.name for stage in STAGES]
-    if name is not None and name not in known:
-        raise ConfigError(f"no stage '{name}'.{nearest(name, known)} Expected one of: {', '.join(known)}.")
 
 
 def _need_interactions(loaded: LoadedConfig, path: str) -> None:

@@ -10,12 +10,11 @@ import lt_spark
 from lt_spark.cli_output import event_line
 from lt_spark.core.config_files import load_config
 from lt_spark.core.errors import LtSparkError
-from lt_spark.core.session import start_session
-from lt_spark.core.storage import Storage
-from lt_spark.core.tables import TABLES
+from lt_spark.core.versions import check_pyspark
 from lt_spark.tracking import track_run
 
 if TYPE_CHECKING:
+    from lt_spark.core.storage import Storage
     from lt_spark.passes import StageEvent
 
 DONE, OUR_MISTAKE, USER_MISTAKE = 0, 1, 2
@@ -39,6 +38,10 @@ def run_job(stages: tuple[str, ...] | None, argv: Sequence[str]) -> int:
     arguments = _parser(name).parse_args(argv)
     try:
         config = load_config(arguments.config, arguments.set).config
+        check_pyspark()  # before anything that needs it is imported
+        from lt_spark.core.session import start_session
+        from lt_spark.core.storage import Storage
+
         spark = start_session(config, f"lt_spark {name}")
         summary = lt_spark.run(
             spark,
@@ -85,12 +88,14 @@ def _parser(name: str) -> argparse.ArgumentParser:
 class _Lines:
     """Prints a line a stage and fold as it ends: rows, seconds, where the tables are."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: "Storage") -> None:
         self._storage = storage
 
     def __call__(self, event: "StageEvent") -> None:
         if event.kind == "start":
             return
+        from lt_spark.core.tables import TABLES
+
         line = event_line(event)
         places = [self._storage.location(TABLES[table]) for table in event.rows if table in TABLES]
         if event.kind == "done" and places:

@@ -256,9 +256,9 @@ def test_extras_exist(text: str) -> None:
 
 
 def test_delta_package_is_the_one_that_errors_name() -> None:
-    from lt_spark.core.session import DELTA_PACKAGE
+    from lt_spark.core.versions import delta_package
 
-    assert set(re.findall(r"io\.delta:[\w.:-]+\w", README.read_text())) == {DELTA_PACKAGE}
+    assert set(re.findall(r"io\.delta:[\w.:-]+\w", README.read_text())) == {delta_package("4.0.5")}
 
 
 def test_no_foreign_words(text: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import lt_spark
 from lt_spark import job
+from lt_spark.core import session
 from lt_spark.core.config import Config
 from lt_spark.core.errors import DataError
 
@@ -39,7 +40,7 @@ class Calls:
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     stand_in = Calls()
     monkeypatch.setattr(lt_spark, "run", stand_in.run, raising=False)
-    monkeypatch.setattr(job, "start_session", lambda config, name: None)
+    monkeypatch.setattr(session, "start_session", lambda config, name: None)
     return stand_in
 
 

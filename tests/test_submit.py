@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyspark
 import pytest
 import yaml
 
+from lt_spark.core.versions import delta_package
 from tests.small_shop import write_shop
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -32,7 +34,7 @@ def test_without_delta_the_right_command_is_told(conf: str) -> None:
     done = submit("jobs/clean.py", "--config", conf)
     output = done.stdout + done.stderr
     assert done.returncode == 2
-    assert "spark-submit --packages io.delta:delta-spark_2.13:4.0.1" in output
+    assert f"spark-submit --packages {delta_package(pyspark.__version__)}" in output
     assert "Traceback" not in output
     assert "\tat " not in output
 

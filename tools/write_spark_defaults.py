@@ -9,15 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lt_spark.core.errors import LtSparkError
-from lt_spark.core.session import _EXTENSIONS, DELTA_PACKAGE, LOCAL_DEFAULTS, REDACTION, local_delta_jars
+from pyspark import __version__
 
-RESOLVE = """
-from delta import configure_spark_with_delta_pip
+from lt_spark.core.errors import LtSparkError
+from lt_spark.core.session import _EXTENSIONS, LOCAL_DEFAULTS, REDACTION, local_delta_jars
+from lt_spark.core.versions import delta_jars, delta_package
+
+DELTA_PACKAGE = delta_package(__version__)
+RESOLVE = f"""
 from pyspark.sql import SparkSession
 builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
 builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
-configure_spark_with_delta_pip(builder).getOrCreate().stop()
+builder.config("spark.jars.packages", "{DELTA_PACKAGE}").getOrCreate().stop()
 """
 
 
@@ -35,7 +38,7 @@ def find_jars(folder: Path | None, timeout_s: float = 600.0) -> list[str]:
         jars = sorted(str(path.resolve()) for path in folder.glob("*.jar"))
         if not any("delta-spark" in Path(jar).name for jar in jars):
             raise LtSparkError(
-                f"--jars {folder}: expected delta-spark_2.13, delta-storage and antlr4-runtime jars there, found "
+                f"--jars {folder}: expected {', '.join(delta_jars(__version__))} there, found "
                 f"{', '.join(Path(jar).name for jar in jars) or 'none'}. Copy {DELTA_PACKAGE} and what it needs there."
             )
         return jars
@@ -56,8 +59,8 @@ def find_jars(folder: Path | None, timeout_s: float = 600.0) -> list[str]:
         raise LtSparkError(
             f"the Delta Lake jars ({DELTA_PACKAGE}) cannot be had:\n  {reason}\n"
             "Spark resolves them from a Maven repository into ~/.ivy2.5.2. Check the network, or a proxy "
-            "(JAVA_TOOL_OPTIONS='-Dhttps.proxyHost=... -Dhttps.proxyPort=...'), or copy delta-spark_2.13-4.0.1.jar, "
-            "delta-storage-4.0.1.jar and antlr4-runtime-4.13.1.jar into a folder and run "
+            "(JAVA_TOOL_OPTIONS='-Dhttps.proxyHost=... -Dhttps.proxyPort=...'), or copy "
+            f"{', '.join(delta_jars(__version__))} into a folder and run "
             "`python tools/write_spark_defaults.py --jars FOLDER`."
         )
     return jars

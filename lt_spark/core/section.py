@@ -1,9 +1,25 @@
 """What every part of the configuration is."""
 
-from pydantic import BaseModel, ConfigDict
+import re
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+_KEYS_IN_URI = re.compile(r"(\w+://[^/@:]*:[^/@]*|s3[an]?://[^/@:]*:[^@]*)@")  # Amazon's secrets may hold a slash
 
 
 class Section(BaseModel):
-    """A part of the configuration: immutable, and a key that it does not know is an error."""
+    """A part of the configuration: immutable; a key that it does not know is an error, and so are secrets in a URI."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def _no_secrets(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse ``s3a://name:secret@bucket``: each run keeps its configuration in its tables."""
+        if isinstance(value, str) and _KEYS_IN_URI.match(value):
+            raise ValueError(
+                f"{info.field_name} holds a URI with a name and a secret before the @: expected one without. Give them "
+                "in the environment, as docs/object_stores.md tells"
+            )
+        return value

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pyspark import SparkContext
+from pyspark import SparkContext, __version__
 from pyspark.sql import SparkSession
 
 from lt_spark.core.config import Config
 from lt_spark.core.errors import LtSparkError
 from lt_spark.core.python_daemon import ALSO
+from lt_spark.core.versions import check_delta_jar, check_pyspark, check_spark, delta_jars, delta_package
 
-DELTA_PACKAGE = "io.delta:delta-spark_2.13:4.0.1"
 REDACTION = "(?i)secret|password|token|access[.]?key|credential|api[_.-]?key"
 """Spark's own ``spark.redaction.regex``, and names of API keys: their values stand in no UI, event log or ``SET``."""
 _EXTENSIONS = {
@@ -70,7 +70,6 @@ NEEDS_CLASSIC = (
 _PROFILES: dict[float, Any] = {}
 """One profile a share of a GPU: each that is built stays with the scheduler for ever."""
 _JAVA_VERSIONS = ("17", "21")
-_DELTA_JARS = ("delta-spark_2.13-4.0.1.jar", "delta-storage-4.0.1.jar", "antlr4-runtime-4.13.1.jar")
 
 
 def start_session(config: Config, app_name: str) -> SparkSession:
@@ -80,13 +79,16 @@ def start_session(config: Config, app_name: str) -> SparkSession:
     active session nor a spark-submit. Where SPARK_REMOTE names a Spark Connect server, the session is of that.
 
     Raises:
-        LtSparkError: where Java or Delta Lake is missing; the message says what to run.
+        LtSparkError: where Java, Spark or Delta Lake is missing, or of a line that is not run; the message says what to
+            do.
     """
+    check_pyspark()
     active = SparkSession.getActiveSession()
     if active is None and "DATABRICKS_RUNTIME_VERSION" in os.environ:
         # a script's own thread may not know of the session that the cluster has for it
         active = SparkSession.builder.getOrCreate()
     if active is not None:
+        check_spark(active.version, "this session")
         check_delta(active)
         return active
     if "SPARK_REMOTE" in os.environ:
@@ -118,9 +120,7 @@ def start_session(config: Config, app_name: str) -> SparkSession:
         if jars:
             builder = builder.config("spark.jars", ",".join(jars))
         else:
-            from delta import configure_spark_with_delta_pip
-
-            builder = configure_spark_with_delta_pip(builder)
+            builder = builder.config("spark.jars.packages", delta_package(__version__))
         spark = builder.getOrCreate()
         spark.sparkContext.setLogLevel("FATAL")
     check_delta(spark)
@@ -241,14 +241,24 @@ def check_delta(spark: SparkSession) -> None:
 
 def _load_delta(jvm: Any) -> None:
     try:
-        jvm.java.lang.Thread.currentThread().getContextClassLoader().loadClass(_EXTENSIONS["spark.sql.extensions"])
+        loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
+        found = loader.loadClass(_EXTENSIONS["spark.sql.extensions"])
     except Exception as error:  # py4j wraps ClassNotFoundException
         raise LtSparkError(
             "Delta Lake is not on Spark's class path. Submit with\n"
-            f"  spark-submit --packages {DELTA_PACKAGE} ...\n"
+            f"  spark-submit --packages {delta_package(__version__)} ...\n"
             "or, after the local install, with\n"
             "  spark-submit --properties-file conf/spark-defaults.conf ..."
         ) from error
+    check_delta_jar(_jar_of(found), __version__)
+
+
+def _jar_of(java_class: Any) -> str:
+    """Return the name of the jar that a class comes from; empty where Java does not tell."""
+    try:
+        return str(java_class.getProtectionDomain().getCodeSource().getLocation().getPath()).rpartition("/")[2]
+    except Exception:  # noqa: BLE001 - a platform's own loader may have no source, or not be asked
+        return ""
 
 
 def local_delta_jars() -> list[str]:
@@ -257,7 +267,7 @@ def local_delta_jars() -> list[str]:
     Naming the files skips the resolution that ``--packages`` makes at each start.
     """
     for cache in sorted(Path.home().glob(".ivy2*/jars")):
-        found = [next(iter(cache.glob(f"*{name}")), None) for name in _DELTA_JARS]
+        found = [next(iter(cache.glob(f"*{name}")), None) for name in delta_jars(__version__)]
         if all(found):
             return [str(path) for path in found]
     return []
@@ -279,7 +289,7 @@ def _find_java() -> None:
     found = _java_version(java) if java else "no java"
     if found.split(".")[0].split("-")[0] not in _JAVA_VERSIONS:
         raise LtSparkError(
-            f"{where}: expected Java {' or '.join(_JAVA_VERSIONS)}, which Spark 4.0 needs, found {found}. Install Java "
+            f"{where}: expected Java {' or '.join(_JAVA_VERSIONS)}, which Spark 4 needs, found {found}. Install Java "
             "17 or 21 (`apt-get install openjdk-17-jre-headless`, `brew install openjdk@17`), or run `make install`, "
             "which brings one."
         )

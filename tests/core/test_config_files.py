@@ -186,3 +186,18 @@ def test_the_hash_depends_on_the_named_sections_alone():
 def test_models_of_the_blend_are_checked(models: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(None, [f"blend.models={models}"])
+
+
+@pytest.mark.parametrize("key", ["tables.root", "files.root", "source.items.path", "language_model.base_url"])
+def test_secrets_in_a_uri_are_refused_and_not_repeated(key):
+    name = key.rsplit(".", 1)[1]
+    with pytest.raises(ConfigError, match=f"--set: {name} holds a URI with a name and a secret") as error:
+        load_config(None, [f"{key}=s3a://AKIA:se/cr+et@bucket/folder", "core.seed=7"])
+    assert "AKIA" not in str(error.value) and "cr+et" not in str(error.value)
+
+
+def test_a_container_before_the_at_is_no_secret():
+    root = "abfss://container@account.dfs.core.windows.net/folder"
+    assert load_config(None, [f"tables.root={root}"]).config.tables.root == root
+    root = "hdfs://host:8020/folder@home"
+    assert load_config(None, [f"tables.root={root}"]).config.tables.root == root

@@ -8,11 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyspark
 import pytest
 
 from lt_spark.core import session
 from lt_spark.core.config import Config
 from lt_spark.core.errors import LtSparkError
+from lt_spark.core.versions import delta_jars
 
 _BESIDE = Path(sys.prefix) / "java/bin/java"
 JAVA = str(_BESIDE) if _BESIDE.exists() else shutil.which("java") or f"{os.environ.get('JAVA_HOME')}/bin/java"
@@ -73,12 +75,12 @@ def test_the_delta_jars_of_the_local_cache_are_all_there_or_none(
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     jars = tmp_path / ".ivy2.5.2/jars"
     jars.mkdir(parents=True)
-    names = ["io.delta_delta-spark_2.13-4.0.1.jar", "io.delta_delta-storage-4.0.1.jar"]
+    *names, last = delta_jars(pyspark.__version__)
     for name in names:
-        (jars / name).touch()
+        (jars / f"io.delta_{name}").touch()
     assert session.local_delta_jars() == []
-    (jars / "org.antlr_antlr4-runtime-4.13.1.jar").touch()
-    assert len(session.local_delta_jars()) == 3
+    (jars / f"some.group_{last}").touch()
+    assert len(session.local_delta_jars()) == len(names) + 1
 
 
 class FakeContext:

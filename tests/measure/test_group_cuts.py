@@ -64,7 +64,9 @@ def columns(texts, least):
     rows = pd.DataFrame(
         [("land", np.nan, text, n) for text, n in texts.items()], columns=["group_by", "value", "text", "n"]
     )
-    return {row.text: (row.group, row.group_order) for row in cut_cells(rows, least).itertuples(index=False)}
+    found = cut_cells(rows, least).itertuples(index=False)
+    # pandas 3 has NaN where there is no text
+    return {None if pd.isna(row.text) else row.text: (row.group, row.group_order) for row in found}
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_export_is_counted_sharded_and_the_same_again(spark: SparkSession, tmp_p
     assert {shard.name for shard in again.shards}.isdisjoint(s.name for s in manifest.shards if s.name)
     other = run(windows_of(spark, users), tmp_path / "other", seed=2)
     assert user_lists(tmp_path / "other", other) != lists
-    for kind in ("petastorm", "pyarrow"):
+    for kind in ("auto", "pyarrow"):
         batches = list(make_loader(kind, str(folder), batch_size=16, seed=1).epoch(0))  # type: ignore[arg-type]
         assert sorted(user for batch in batches for user in batch.users.tolist()) == users
 

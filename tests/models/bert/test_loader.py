@@ -21,11 +21,11 @@ from lt_spark.core.files import Folder
 from lt_spark.models.bert import loader as loaders
 from lt_spark.models.bert.loader import Batch, deal, make_loader
 from lt_spark.models.bert.manifest import MANIFEST, SCHEMA_HASH, Manifest, Shard, read_manifest
+from tests.loaders import KINDS, needs_petastorm
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:petastorm")
 LENGTH = 3
 N_ITEMS = 1_000
-KINDS = ("petastorm", "pyarrow")
 
 
 @pytest.fixture(params=KINDS)
@@ -273,6 +273,7 @@ def test_a_file_that_became_a_folder_is_not_looked_into(tmp_path: Path, kind: An
     assert not (tmp_path / "loaded").exists()
 
 
+@needs_petastorm
 def test_petastorm_loads_the_planted_pickle_of_a_folder(tmp_path: Path) -> None:
     """What the tests above guard against is real: where it is given a folder, it loads the pickle."""
     from petastorm import make_batch_reader
@@ -284,6 +285,7 @@ def test_petastorm_loads_the_planted_pickle_of_a_folder(tmp_path: Path) -> None:
     assert (tmp_path / "loaded").exists()
 
 
+@needs_petastorm
 def test_the_reader_is_closed_when_the_epoch_is_broken_off(export: Path) -> None:
     from petastorm.workers_pool.thread_pool import WorkerThread
 
@@ -294,6 +296,7 @@ def test_the_reader_is_closed_when_the_epoch_is_broken_off(export: Path) -> None
     assert not any(isinstance(thread, WorkerThread) for thread in threading.enumerate())
 
 
+@needs_petastorm
 def test_an_end_told_too_early_loses_nothing(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """petastorm's pool finds nothing to do, its feeder feeds the last row groups, and the pool takes that for the end.
 
@@ -330,6 +333,7 @@ def test_petastorm_that_is_not_there(export: Path, monkeypatch: pytest.MonkeyPat
     assert fallback == users(make_loader("pyarrow", str(export), batch_size=4, seed=1).epoch(0))
 
 
+@needs_petastorm
 def test_auto_takes_petastorm(export: Path) -> None:
     of_auto = users(make_loader("auto", str(export), batch_size=4, seed=1).epoch(0))
     assert of_auto == users(make_loader("petastorm", str(export), batch_size=4, seed=1).epoch(0))

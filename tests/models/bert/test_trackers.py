@@ -13,6 +13,7 @@ from tests.models.bert.small_export import SmallExport
 
 
 def test_tensorboard_reads_loss_and_ndcg_of_every_epoch(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is in the extra bert alone")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     export = SmallExport(tmp_path).write()

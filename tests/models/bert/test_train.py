@@ -5,6 +5,7 @@ import math
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from lt_spark.models.bert import checkpoint as saved
 from lt_spark.models.bert import train as training
 from lt_spark.models.bert.manifest import SCHEMA_HASH, Manifest
 from lt_spark.models.bert.train import train
+from tests.loaders import KINDS
 from tests.models.bert.small_export import SmallExport, losses, section
 
 
@@ -85,8 +87,9 @@ def test_one_seed_one_training_another_seed_another(export: SmallExport) -> None
     assert losses(first) != losses(other)
 
 
-def test_both_loaders_give_a_training_that_repeats_itself(export: SmallExport) -> None:
-    runs = [losses(train(export.task(f"p{at}", loader="petastorm", n_epochs=2))) for at in range(2)]
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_loaders_give_a_training_that_repeats_itself(export: SmallExport, kind: Any) -> None:
+    runs = [losses(train(export.task(f"p{at}", loader=kind, n_epochs=2))) for at in range(2)]
     assert runs[0] == runs[1]
 
 

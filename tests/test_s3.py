@@ -1,0 +1,136 @@
+"""The whole pipeline on an object store: the same tables as in local folders, read by delta-rs and DuckDB.
+
+The store is a server of this process, moto's; Spark reaches it by Hadoop's s3a, all else by pyarrow. `make test-store`
+installs what it takes and runs this file.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lt_spark.core.errors import StorageError
+from lt_spark.core.files import Folder
+from tests.clusters import run_script
+
+BUCKET = "shop"
+KEYS = {"AWS_ACCESS_KEY_ID": "of-the-test", "AWS_SECRET_ACCESS_KEY": "of-the-test", "AWS_REGION": "us-east-1"}
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(find_spec("moto") is None, reason="needs a local S3 server: `make test-store` installs moto"),
+]
+
+
+def hadoop_aws() -> str:
+    """Return the Maven coordinates of Hadoop's S3 client, of the very Hadoop that this Spark has."""
+    import pyspark
+
+    (jar,) = (Path(pyspark.__file__).parent / "jars").glob("hadoop-client-api-*.jar")
+    return f"org.apache.hadoop:hadoop-aws:{re.sub(r'^hadoop-client-api-|[.]jar$', '', jar.name)}"
+
+
+def is_resolved() -> bool:
+    """Return whether Spark has the client already: with Amazon's, it is half a gigabyte that no test downloads."""
+    name = hadoop_aws().rpartition(":")[2]
+    return any(
+        list(jars.glob(f"*hadoop-aws-{name}.jar")) and list(jars.glob("*awssdk_bundle-*.jar"))
+        for jars in Path.home().glob(".ivy2*/jars")
+    )
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[dict[str, str]]:
+    """An S3 server with an empty bucket, as the environment tells of it."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    told = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", **KEYS}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in told.items():
+            patch.setenv(name, value)
+        import boto3
+
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        yield told
+    server.stop()
+
+
+def test_files_of_a_folder_there(store: dict[str, str]) -> None:
+    folder = Folder(f"s3a://{BUCKET}/some files/100%")
+    assert (folder.names(), folder.exists("a")) == ([], False)
+    folder.mark(7.0)
+    folder.child("inside").write("a#?", b"one")
+    folder.child("inside").write("a#?", b"two")
+    assert folder.names() == ["_lt_spark_marker", "inside"]
+    assert (folder.child("inside").read("a#?"), folder.marked_at()) == (b"two", 7.0)
+    with pytest.raises(StorageError, match="no file b can be read"):
+        folder.read("b")
+    with pytest.raises(StorageError, match="is not removed"):
+        folder.child("inside").remove()
+    folder.remove()
+    assert (folder.names(), folder.child("inside").names()) == ([], [])
+
+
+@pytest.fixture(scope="module")
+def runs(store: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The shop run in local folders and on the store, by tests/s3_script.py."""
+    if not is_resolved():
+        pytest.skip(f"needs {hadoop_aws()} and Amazon's client in Spark's ivy cache: `make test-store` resolves them")
+    settings = {
+        "spark.jars.packages": hadoop_aws(),
+        "spark.hadoop.fs.s3a.endpoint": store["AWS_ENDPOINT_URL"],
+        "spark.hadoop.fs.s3a.endpoint.region": store["AWS_REGION"],
+        "spark.hadoop.fs.s3a.path.style.access": "true",
+    }
+    options = " ".join(f"--conf {name}={value}" for name, value in settings.items())
+    before = os.environ.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell")
+    found: dict[str, Any] = run_script(
+        "s3_script.py",
+        str(tmp_path_factory.mktemp("s3")),
+        f"s3a://{BUCKET}",
+        timeout_s=1700,
+        PYSPARK_SUBMIT_ARGS=f"{options} {before}",
+    )
+    print(found)
+    return found
+
+
+@pytest.mark.spark
+def test_every_table_is_the_same_as_in_a_local_folder(runs: dict[str, Any]) -> None:
+    assert runs["tables"] > 30
+    assert (runs["missing"], runs["differ"]) == ([], [])
+    assert runs["rows"] > 1000
+
+
+@pytest.mark.spark
+def test_a_second_run_finds_all_up_to_date_and_a_table_is_made_once(runs: dict[str, Any]) -> None:
+    assert runs["again"] == ["up_to_date"]
+    assert runs["made_twice"] is False
+
+
+@pytest.mark.spark
+def test_scratch_and_exports_are_removed_and_models_are_kept(runs: dict[str, Any]) -> None:
+    assert (runs["scratch"], runs["exports"]) == ([], [])
+    assert list(runs["kept"].values()) == [True]
+
+
+@pytest.mark.spark
+def test_gold_is_read_without_spark(runs: dict[str, Any], store: dict[str, str]) -> None:
+    import duckdb
+    from deltalake import DeltaTable
+
+    table = DeltaTable(f"s3://{BUCKET}/tables/gold/recommendations", storage_options=store | {"AWS_ALLOW_HTTP": "true"})
+    assert table.protocol().min_reader_version == 1
+    recommendations = table.to_pyarrow_dataset()
+    (n, n_users) = duckdb.sql("SELECT count(*), count(DISTINCT user_id) FROM recommendations").fetchall()[0]
+    assert n == recommendations.count_rows() > n_users > 70
+    with duckdb.connect() as alone:
+        found = alone.from_arrow(recommendations).aggregate("min(rank), max(rank)").fetchall()
+    assert found == [(1, 15)]
