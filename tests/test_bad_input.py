@@ -67,6 +67,7 @@ def test_ids_come_through_byte_for_byte(spark: Any, tmp_path: Path) -> None:
     assert storage.count(t.INTERACTIONS) == len(log)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_used_is_refused_with_its_place(spark: Any, tmp_path: Path) -> None:
     log = [
         *events(*"abcdefghij"),

@@ -23,7 +23,7 @@ from lt_spark.text_review import COLUMNS, export_reviews, import_reviews
 from tests.enrich_shop import write_enrich_shop
 from tests.fake_model import fake_model
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(900)]
 HOSTILE = '=HYPERLINK("http://x.example";"a"), \n +1'
 
 

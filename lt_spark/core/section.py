@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
-_KEYS_IN_URI = re.compile(r"(\w+://[^/@:]*:[^/@]*|s3[an]?://[^/@:]*:[^@]*)@")  # Amazon's secrets may hold a slash
+# Amazon's secrets may hold a slash; the address of a server is checked by the engine that asks it
+_KEYS_IN_URI = re.compile(r"((?!https?:)\w+://[^/@:]*:[^/@]*|s3[an]?://[^/@:]*:[^@]*)@")
 
 
 class Section(BaseModel):

@@ -118,7 +118,7 @@ def test_java_knows_the_options_of_a_local_session() -> None:
 
 
 def test_on_databricks_the_clusters_own_session_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    own, checked = SimpleNamespace(), []
+    own, checked = SimpleNamespace(version=pyspark.__version__), []
     builder = SimpleNamespace(getOrCreate=lambda: own)  # asked for anything else, it fails
     stand_in = SimpleNamespace(getActiveSession=lambda: None, builder=builder)
     monkeypatch.setattr(session, "SparkSession", stand_in)
