@@ -4,6 +4,7 @@ The store is a server of this process, moto's; Spark reaches it by Hadoop's s3a,
 installs what it takes and runs this file.
 """
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ BUCKET = "shop"
 KEYS = {"AWS_ACCESS_KEY_ID": "of-the-test", "AWS_SECRET_ACCESS_KEY": "of-the-test", "AWS_REGION": "us-east-1"}
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(3600),
     pytest.mark.skipif(find_spec("moto") is None, reason="needs a local S3 server: `make test-store` installs moto"),
 ]
 
@@ -48,6 +49,7 @@ def store() -> Iterator[dict[str, str]]:
     """An S3 server with an empty bucket, as the environment tells of it."""
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request, of ten thousand
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -95,7 +97,7 @@ def runs(store: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dic
         "s3_script.py",
         str(tmp_path_factory.mktemp("s3")),
         f"s3a://{BUCKET}",
-        timeout_s=1700,
+        timeout_s=3500,
         PYSPARK_SUBMIT_ARGS=f"{options} {before}",
     )
     print(found)
@@ -104,7 +106,7 @@ def runs(store: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dic
 
 @pytest.mark.spark
 def test_every_table_is_the_same_as_in_a_local_folder(runs: dict[str, Any]) -> None:
-    assert runs["tables"] > 30
+    assert runs["tables"] > 20
     assert (runs["missing"], runs["differ"]) == ([], [])
     assert runs["rows"] > 1000
 
@@ -122,14 +124,16 @@ def test_scratch_and_exports_are_removed_and_models_are_kept(runs: dict[str, Any
 
 
 @pytest.mark.spark
-def test_gold_is_read_without_spark(runs: dict[str, Any], store: dict[str, str]) -> None:
+def test_a_table_is_read_without_spark(runs: dict[str, Any], store: dict[str, str]) -> None:
     import duckdb
     from deltalake import DeltaTable
 
-    table = DeltaTable(f"s3://{BUCKET}/tables/gold/recommendations", storage_options=store | {"AWS_ALLOW_HTTP": "true"})
+    table = DeltaTable(
+        f"s3://{BUCKET}/tables/silver/recommendations", storage_options=store | {"AWS_ALLOW_HTTP": "true"}
+    )
     assert table.protocol().min_reader_version == 1
     recommendations = table.to_pyarrow_dataset()
-    (n, n_users) = duckdb.sql("SELECT count(*), count(DISTINCT user_id) FROM recommendations").fetchall()[0]
+    (n, n_users) = duckdb.sql("SELECT count(*), count(DISTINCT user_idx) FROM recommendations").fetchall()[0]
     assert n == recommendations.count_rows() > n_users > 70
     with duckdb.connect() as alone:
         found = alone.from_arrow(recommendations).aggregate("min(rank), max(rank)").fetchall()
