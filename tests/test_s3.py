@@ -108,7 +108,7 @@ def runs(store: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dic
 def test_every_table_is_the_same_as_in_a_local_folder(runs: dict[str, Any]) -> None:
     assert runs["tables"] > 20
     assert (runs["missing"], runs["differ"]) == ([], [])
-    assert runs["rows"] > 1000
+    assert runs["rows"] > 500
 
 
 @pytest.mark.spark
@@ -134,7 +134,7 @@ def test_a_table_is_read_without_spark(runs: dict[str, Any], store: dict[str, st
     assert table.protocol().min_reader_version == 1
     recommendations = table.to_pyarrow_dataset()
     (n, n_users) = duckdb.sql("SELECT count(*), count(DISTINCT user_idx) FROM recommendations").fetchall()[0]
-    assert n == recommendations.count_rows() > n_users > 70
+    assert n == runs["rows"] > n_users > 20
     with duckdb.connect() as alone:
         found = alone.from_arrow(recommendations).aggregate("min(rank), max(rank)").fetchall()
     assert found == [(1, 15)]
