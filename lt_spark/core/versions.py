@@ -95,7 +95,7 @@ def line(version: str) -> str:
 def observes_delta(spark_version: str) -> bool:
     """Return whether what is observed on the way into a Delta table is told.
 
-    Spark 4.1 fails to tell it of a table that is made, and waits for ever for it where a part of one is replaced.
+    Spark 4.1.1 with Delta Lake 4.3.1 does not tell it of a table that is made: ``Observation.get`` fails.
     """
     return line(spark_version) == "4.0"
 
