@@ -111,10 +111,9 @@ def test_all_that_only_read_do_so_by_names_of_a_catalog(
     assert {cell: shown["04"].pictures(cell) for cell in ("models", "segments")} == {"models": 1, "segments": 1}
     measured = storage.read(t.METRICS, "test").where("metric = 'ndcg' AND k = 10 AND segment = 'all'").collect()
     assert {row["model_name"] for row in measured} >= {"blend", "als_plain", "neighbours"}
+    figures = " ".join(shown["04"].of_cell("models").split())
     for row in measured:
-        assert f"{row['model_name']} {row['n_users']} {row['value']:.4f}" in " ".join(
-            shown["04"].of_cell("models").split()
-        )
+        assert f"all {row['model_name']} {row['n_users']} {row['value']:.4f}" in figures
     # groups by age, town, activity, history length and taste for the tail: two pictures each
     groupings = {row["group_by"] for row in storage.read(t.GROUP_METRICS, "test").collect()} - {"change"}
     assert {"activity", "town"} <= groupings
@@ -122,7 +121,7 @@ def test_all_that_only_read_do_so_by_names_of_a_catalog(
     assert (shown["05"].pictures("reasons"), shown["05"].pictures("explained")) == (1, 2)
     reasons = storage.read(t.GOLD_RECOMMENDATIONS).select("reason").distinct().collect()
     said = [row["reason"] for row in reasons if row["reason"] in shown["05"].of_cell("explained")]
-    assert len(said) >= 5
+    assert len(said) >= 2  # of two users
 
 
 @pytest.mark.slow
@@ -142,7 +141,7 @@ def test_05_explains_one_user_and_does_not_name_them(shop: Any, conf: str, remot
 def test_02_says_at_once_that_it_needs_a_classic_session(conf: str, remote: str, tmp_path: Path) -> None:
     with pytest.raises(CellExecutionError) as raised:
         execute("02", tmp_path, config=conf, remote=remote)
-    told = str(raised.value)
+    told = re.sub(r"\x1b\[[\d;]*m", "", str(raised.value))  # without colours
     assert "LtSparkError: the pipeline does not run over Spark Connect: expected a classic Spark session" in told
     assert all(reason in told for reason in NEEDS_CLASSIC)
     assert "check_classic(opened.spark)" in told  # the cell that opens, before any that runs
