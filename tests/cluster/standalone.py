@@ -80,11 +80,6 @@ class Standalone:
         except OSError:
             return 0
 
-    def executors(self) -> list[int]:
-        """Return the processes of the executors that live, by worker."""
-        found = [below(worker.pid, "CoarseGrainedExecutorBackend") for worker in self._workers.values()]
-        return [process for processes in found for process in processes]
-
     def kill_executor(self, number: int) -> bool:
         """Kill the executors of a worker with -9; the worker starts new ones. Tell whether there was one."""
         found = below(self._workers[number].pid, "CoarseGrainedExecutorBackend")
