@@ -112,7 +112,7 @@ $(NEXT)/.stamp-install: pyproject.toml constraints-next.txt | $(BIN)/python
 
 test-next: venv-next ## Run the tests on Spark 4.1 (those that need no Spark, and a small pipeline)
 	@PYSPARK_SUBMIT_ARGS=$(QUICK_SPARK) $(NEXT)/bin/python -m pytest -m "not spark and not slow"
-	@PYSPARK_SUBMIT_ARGS=$(QUICK_SPARK) $(NEXT)/bin/python -m pytest tests/test_pipeline.py tests/test_bert.py
+	@PYSPARK_SUBMIT_ARGS=$(QUICK_SPARK) $(NEXT)/bin/python -m pytest tests/test_pipeline.py tests/test_bert.py tests/test_rules.py
 
 lint: $(VENV)/.stamp-install ## Check style, types and layers
 	@$(BIN)/ruff check .

@@ -7,6 +7,7 @@ from lt_spark.core import tables as t
 from lt_spark.core.config import Config
 from lt_spark.core.config_rerank import RerankConfig
 from lt_spark.core.errors import ConfigError, DataError, SourceError, nearest
+from lt_spark.core.versions import observes_delta
 from lt_spark.frames.rules import arranged_items
 from lt_spark.prepare import business_rules as cleaning
 from lt_spark.prepare.sources import read_source
@@ -115,6 +116,20 @@ def _user_rules(c: Context, in_force: DataFrame) -> DataFrame:
     return user_rules(in_force, c.users, seen, c.recommendable, c.read(t.ITEM_SEGMENTS))
 
 
+def _write_exchanged(
+    c: Context, written: DataFrame, section: RerankConfig, groups: DataFrame | None, arranged: DataFrame | None
+) -> telling.Report:
+    """Write lists with a place exchanged where that lets an item reach its first user; return the report."""
+    before = reaching.sums(written, section.reach_k)
+    chosen = reaching.exchanges(written, section, int(before["users"]), groups, arranged).persist()
+    try:
+        of_reach = reaching.report(before, chosen, c.fold)
+        c.write(t.RECOMMENDATIONS, reaching.exchanged(written, chosen, section))
+    finally:
+        chosen.unpersist()
+    return of_reach
+
+
 def _write_and_tell(
     c: Context,
     lists: DataFrame,
@@ -128,17 +143,15 @@ def _write_and_tell(
     if settings.rules:
         lists = lists.observe(summed, *telling.summed(settings)).where(F.col("rank").isNotNull())
     of_reach: telling.Report = []
-    if section.reach_share > 0:
+    # what is observed on the way into a file is told of, where what is observed on the way into a table is not
+    if section.reach_share > 0 or (settings.rules and not observes_delta(c.spark.version)):
         with c.scratch("lists") as folder:
             lists.select(*t.RECOMMENDATIONS.column_names).write.parquet(folder)
             written = c.spark.read.parquet(folder)
-            before = reaching.sums(written, section.reach_k)
-            chosen = reaching.exchanges(written, section, int(before["users"]), groups, arranged).persist()
-            try:
-                of_reach = reaching.report(before, chosen, c.fold)
-                c.write(t.RECOMMENDATIONS, reaching.exchanged(written, chosen, section))
-            finally:
-                chosen.unpersist()
+            if section.reach_share > 0:
+                of_reach = _write_exchanged(c, written, section, groups, arranged)
+            else:
+                c.write(t.RECOMMENDATIONS, written)
     else:
         c.write(t.RECOMMENDATIONS, lists)
     rows: telling.Report = []

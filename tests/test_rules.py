@@ -194,8 +194,13 @@ class TestLive:
         assert shop.report("live") == {}, "what another run told of the fold is gone"
 
     @pytest.mark.parametrize("reach", [{}, {"reach_share": 0.5, "reach_k": 5}])
-    def test_quota_and_cap_hold_on_valid_and_rules_do_not(self, live: Any, reach: dict[str, Any]) -> None:
+    @pytest.mark.parametrize("observes", [True, False])
+    def test_quota_and_cap_hold_on_valid_and_rules_do_not(
+        self, live: Any, reach: dict[str, Any], observes: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         shop, _, _ = live
+        if not observes:  # as on Spark 4.1
+            monkeypatch.setattr(blend_stage, "observes_delta", lambda version: False)
         config = shop.with_rules.model_copy(update={"rerank": shop.config(rerank=QUOTA_AND_CAP | reach).rerank})
         context = Context(shop.spark, config, shop.storage, "blend", "valid", datetime(2026, 1, 1))
         blend_stage.blend(context)

@@ -2,13 +2,18 @@
 
     python -m tests.benchmarks.sizing measure --events 1000000 --out FOLDER [--memory 8g] [KEY=VALUE ...]
     python -m tests.benchmarks.sizing report FOLDER/1000000.json FOLDER/4000000.json --for 10000000 --for 100000000
+    OPENBLAS_NUM_THREADS=1 python -m tests.benchmarks.sizing scores --length 64 --length 384
 
 ``measure`` makes a log of ``tests/benchmarks/generate.py`` (an event's user is one of events / 16.7, its item one of
 events / 62.5), runs the pipeline on it, one stage at a time, and writes FOLDER/EVENTS.json: a row a stage and fold.
-What tasks did comes from Spark's event log, by the description of their jobs; the time from ``--log-json``; memory is
-the resident memory of the driver, which is the executor too, and of its Python workers, sampled each second.
+What tasks did comes from Spark's event log, by the description of their jobs; the time from ``--log-json``; resident
+memory is that of the driver, which is the executor too, and of its Python workers, sampled each second.
 
-``report`` prints tables in Markdown: what was measured, and what a line through the two largest sizes gives for others.
+``report`` prints tables in Markdown: what was measured, and, of what may be added up, what a line through the two
+largest sizes gives for others.
+
+``scores`` measures the part that is no line, for it grows by users x items: how many of them one thread scores and
+ranks a second, for vectors of a length, in one shard of items.
 """
 
 import argparse
@@ -24,14 +29,29 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
+from lt_spark.kernels import topk
 from tests.processes import below
 
 EVENTS_PER_USER, EVENTS_PER_ITEM = 16.7, 62.5
 _DESCRIPTION = re.compile(r"lt_spark (\w+)(?: \((\w+)\))?")
 _CLI = "from lt_spark.cli import main; main()"
-MEASURES = ("seconds", "task_seconds", "shuffle_bytes", "spilled_bytes", "java_bytes", "python_bytes")
+ADDED_UP = {
+    "seconds": "Time, seconds",
+    "task_seconds": "Work, seconds of tasks added up",
+    "shuffle_bytes": "Shuffled, GB",
+    "spilled_bytes": "Spilled to disk, GB",
+}
+"""Measures that grow with the log, and may be added up over stages."""
+HELD = {
+    "task_bytes": "Most memory that a task took to sort, join or sum rows, GB",
+    "java_bytes": "Resident memory of Java, GB",
+    "python_bytes": "Resident memory of all Python workers, GB",
+}
+"""Measures that depend on partitions and on what Java was given: no line through them says anything of other sizes."""
+WORK = ("ms", "shuffle", "spilled", "most")
 Row = dict[str, Any]
 
 
@@ -39,10 +59,11 @@ def work_by_stage(lines: Iterable[str]) -> dict[tuple[str, str], dict[str, int]]
     """Return what tasks did, by stage and fold of the pipeline, from the lines of a Spark event log.
 
     Returns:
-        Milliseconds of tasks, bytes shuffled (written) and bytes spilled to disk; fold '' where a stage has none.
+        Milliseconds of tasks, bytes shuffled (written), bytes spilled to disk, and the most bytes of execution memory
+        that a task took; fold '' where a stage has none.
     """
     job_of: dict[int, tuple[str, str]] = {}
-    found: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(("ms", "shuffle", "spilled"), 0))
+    found: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(WORK, 0))
     for line in lines:
         event = json.loads(line)
         if event["Event"] == "SparkListenerJobStart":
@@ -56,6 +77,7 @@ def work_by_stage(lines: Iterable[str]) -> dict[tuple[str, str], dict[str, int]]
             row["ms"] += metrics.get("Executor Run Time", 0)
             row["shuffle"] += metrics.get("Shuffle Write Metrics", {}).get("Shuffle Bytes Written", 0)
             row["spilled"] += metrics.get("Disk Bytes Spilled", 0)
+            row["most"] = max(row["most"], metrics.get("Peak Execution Memory", 0))
     return dict(found)
 
 
@@ -140,8 +162,9 @@ def measure(events: int, out: Path, memory: str, changes: Sequence[str]) -> Path
     with log.open(encoding="utf-8") as lines:
         work = work_by_stage(lines)
     for row in rows:
-        done = work.get((row["stage"], row["fold"] or ""), {"ms": 0, "shuffle": 0, "spilled": 0})
-        row |= {"task_seconds": done["ms"] / 1e3, "shuffle_bytes": done["shuffle"], "spilled_bytes": done["spilled"]}
+        done = work.get((row["stage"], row["fold"] or ""), dict.fromkeys(WORK, 0))
+        row |= {"task_seconds": done["ms"] / 1e3, "task_bytes": done["most"]}
+        row |= {"shuffle_bytes": done["shuffle"], "spilled_bytes": done["spilled"]}
     path = out / f"{events}.json"
     told = {"events": events, "users": users, "items": items, "memory": memory, "settings": list(changes)}
     told |= {"cores": os.cpu_count(), "seconds": time.monotonic() - began, "stages": rows}
@@ -160,21 +183,37 @@ def report(paths: Sequence[Path], sizes: Sequence[int]) -> list[str]:
     runs = sorted((json.loads(path.read_text(encoding="utf-8")) for path in paths), key=lambda run: run["events"])
     measured = [run["events"] for run in runs]
     by_run = [{(row["stage"], row["fold"] or ""): row for row in run["stages"]} for run in runs]
-    shared = [key for key in by_run[-1] if all(key in rows for rows in by_run)]
+    keys = [key for key in by_run[-1] if all(key in rows for rows in by_run)]
     lines = []
-    for name in MEASURES:
+    for name, title in (ADDED_UP | HELD).items():
         unit = 1.0 if name.endswith("seconds") else 1e9
-        heads = [f"{n / 1e6:g} M, measured" for n in measured] + [f"{n / 1e6:g} M, extrapolated" for n in sizes]
-        lines += [f"**{name.replace('_bytes', ', GB').replace('_', ' ')}**", "", f"| stage | {' | '.join(heads)} |"]
-        lines.append("|---" * (1 + len(heads)) + "|")
-        for stage, fold in shared:
-            values = [rows[stage, fold][name] / unit for rows in by_run]
+        found = {key: [rows[key][name] / unit for rows in by_run] for key in keys}
+        heads = [f"{n / 1e6:g} M, measured" for n in measured]
+        if name in ADDED_UP:
+            found["all stages", ""] = [sum(values) for values in zip(*found.values(), strict=True)]
             if len(runs) > 1:
-                values += [line_through(measured, values[: len(runs)], n) for n in sizes]
+                heads += [f"{n / 1e6:g} M, extrapolated" for n in sizes]
+                found = {
+                    key: values + [line_through(measured, values, n) for n in sizes] for key, values in found.items()
+                }
+        lines += [f"**{title}**", "", f"| stage | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
+        for (stage, fold), values in found.items():
             cells = [f"{value:,.0f}" if unit == 1.0 else f"{value:,.2f}" for value in values]
             lines.append(f"| {stage}{f' ({fold})' if fold else ''} | {' | '.join(cells)} |")
         lines.append("")
     return lines
+
+
+def scores_per_second(n_items: int, length: int, k: int = 100, n_users: int = 1_024, seed: int = 1) -> float:
+    """Return how many users x items the exact top-k scores and ranks a second, by the best of three looks."""
+    draw = np.random.default_rng(seed)
+    users, items = (draw.standard_normal((n, length), dtype=np.float32) for n in (n_users, n_items))
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        topk.top_k(users, items, k)
+        seconds.append(time.perf_counter() - began)
+    return n_users * n_items / min(seconds)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -189,8 +228,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     two = kinds.add_parser("report")
     two.add_argument("files", type=Path, nargs="+")
     two.add_argument("--for", dest="sizes", type=int, action="append", default=[], help="events; repeatable")
+    three = kinds.add_parser("scores")
+    three.add_argument("--items", type=int, default=200_000)
+    three.add_argument("--length", type=int, action="append", required=True, help="numbers of a vector; repeatable")
     arguments = parser.parse_args(argv)
-    if arguments.what == "measure":
+    if arguments.what == "scores":
+        for length in arguments.length:
+            print(f"{length} numbers: {scores_per_second(arguments.items, length) / 1e6:,.0f} M scores a second")
+    elif arguments.what == "measure":
         print(measure(arguments.events, arguments.out.resolve(), arguments.memory, arguments.changes))
     else:
         print("\n".join(report(arguments.files, arguments.sizes)))
