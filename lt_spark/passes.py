@@ -17,6 +17,7 @@ from lt_spark import enrich_stages as es
 from lt_spark import stages as s
 from lt_spark import text_bert_stage as ts
 from lt_spark.core import tables as t
+from lt_spark.core.checkpoints import checkpoints
 from lt_spark.core.config import Config
 from lt_spark.core.errors import LtSparkError, RunLockedError
 from lt_spark.core.files import Folder
@@ -134,7 +135,7 @@ def run(
     es.check_models(spark, config, due)
     ts.check_installed(config, due)
     bs.check_installed(due)
-    with disk_errors(config), RunLock(storage, config) as lock:
+    with disk_errors(config), RunLock(storage, config) as lock, checkpoints(storage):
         now = done_stages(storage)
         if now != done:  # another run ended meanwhile
             tasks = tasks_of(now)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from lt_spark.core.config_groups import check_groups
 from lt_spark.core.config_ledger import DisturbConfig, LedgerConfig
@@ -149,7 +149,7 @@ class AlsPlainConfig(Section):
     reg_params: tuple[float, ...] = (0.1,)
     max_iter: int = Field(10, ge=1)
     n_blocks: int = Field(4, ge=1)
-    checkpoint_interval: int = 10
+    checkpoint_interval: Literal[-1] | PositiveInt = 5
     max_tune_events: int = Field(200_000, ge=1)
     """The grid is fitted on at most so many events, of hashed users."""
     max_tune_users: int = Field(10_000, ge=1)
@@ -171,7 +171,7 @@ class AlsConfig(Section):
     max_iter: int = Field(10, ge=1)
     nonnegative: bool = False
     n_blocks: int = Field(4, ge=1)
-    checkpoint_interval: int = 10
+    checkpoint_interval: Literal[-1] | PositiveInt = 5
     max_fit_events: int | None = Field(None, ge=1)
     """Above so many (user, item) pairs the fit sees a hash sample of users; the others are folded in. Null: all."""
     use_pseudo_events: bool = True

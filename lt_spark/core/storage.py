@@ -397,13 +397,18 @@ def disk_errors(config: Config) -> Iterator[None]:
         ) from error
 
 
+def is_scratch(path: str) -> bool:
+    """Return whether a path lies in lt_spark's own scratch space."""
+    return f"/{_MARKER}/" in path
+
+
 def remove_folder(spark: SparkSession, path: str) -> None:
     """Remove a folder of lt_spark's own scratch space.
 
     Raises:
         StorageError: where the path is not inside a scratch folder.
     """
-    if f"/{_MARKER}/" not in path:
+    if not is_scratch(path):
         raise StorageError(f"only scratch folders are removed: expected /{_MARKER}/ in the path, found {path!r}")
     if path.startswith("/"):
         shutil.rmtree(path, ignore_errors=True)

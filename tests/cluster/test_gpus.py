@@ -10,7 +10,7 @@ from tests.cluster.standalone import Standalone
 from tests.clusters import ROOT
 from tests.test_placement import check_apart, sharers
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(14_400)]
 
 
 def test_each_task_has_a_gpu_of_its_own_worker_to_itself(package: Package, cluster: Standalone) -> None:

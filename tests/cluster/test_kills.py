@@ -21,7 +21,7 @@ from tests.cluster.same import check_same
 from tests.cluster.standalone import Standalone
 from tests.cluster.test_submits import ENOUGH_TABLES
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(14_400)]
 _DONE = re.compile(r"(?P<stage>\w+)(?: \((?P<fold>\w+)\))? (?:done in |up to date)")
 """A stage is behind the run: done now, or, after a kill that came late, before."""
 

@@ -14,7 +14,7 @@ from tests.cluster.conftest import SUBMIT_S, Package
 from tests.cluster.same import check_same
 from tests.cluster.standalone import Standalone
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(14_400)]
 ENOUGH_TABLES = 45
 """The whole pipeline writes more than so many tables that two runs write alike."""
 
