@@ -134,6 +134,8 @@ def measure(events: int, out: Path, memory: str, changes: Sequence[str]) -> Path
         "run": {"side_by_side": 1},
         # a grid of one point: the others take as long each
         "als_plain": {"ranks": [64], "alphas": [1.0]},
+        # the sequence model is for a GPU
+        "blend": {"models": ["als", "neighbours", "lexical", "popularity"]},
         "gate": {"override": "accept"},
     }
     conf.write_text(yaml.safe_dump(settings), encoding="utf-8")
