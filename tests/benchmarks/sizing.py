@@ -9,8 +9,8 @@ events / 62.5), runs the pipeline on it, one stage at a time, and writes FOLDER/
 What tasks did comes from Spark's event log, by the description of their jobs; the time from ``--log-json``; resident
 memory is that of the driver, which is the executor too, and of its Python workers, sampled each second.
 
-``report`` prints tables in Markdown: what was measured, and, of what may be added up, what a line through the two
-largest sizes gives for others.
+``report`` prints tables in Markdown, the folds of a stage together: what was measured, and, of what may be added up,
+what a line through the two largest sizes gives for others.
 
 ``scores`` measures the part that is no line, for it grows by users x items: how many of them one thread scores and
 ranks a second, for vectors of a length, in one shard of items.
@@ -39,16 +39,16 @@ EVENTS_PER_USER, EVENTS_PER_ITEM = 16.7, 62.5
 _DESCRIPTION = re.compile(r"lt_spark (\w+)(?: \((\w+)\))?")
 _CLI = "from lt_spark.cli import main; main()"
 ADDED_UP = {
-    "seconds": "Time, seconds",
-    "task_seconds": "Work, seconds of tasks added up",
-    "shuffle_bytes": "Shuffled, GB",
-    "spilled_bytes": "Spilled to disk, GB",
+    "seconds": "time, s",
+    "task_seconds": "work of tasks, s",
+    "shuffle_bytes": "shuffled, GB",
+    "spilled_bytes": "spilled, GB",
 }
-"""Measures that grow with the log, and may be added up over stages."""
+"""Measures that grow with the log, and may be added up over folds and stages."""
 HELD = {
-    "task_bytes": "Most memory that a task took to sort, join or sum rows, GB",
-    "java_bytes": "Resident memory of Java, GB",
-    "python_bytes": "Resident memory of all Python workers, GB",
+    "task_bytes": "most memory of a task, GB",
+    "python_bytes": "Python workers, GB",
+    "java_bytes": "Java, GB",
 }
 """Measures that depend on partitions and on what Java was given: no line through them says anything of other sizes."""
 WORK = ("ms", "shuffle", "spilled", "most")
@@ -180,30 +180,55 @@ def line_through(sizes: Sequence[float], values: Sequence[float], at: float) -> 
     return max(0.0, y2 + (at - n2) * (y2 - y1) / (n2 - n1))
 
 
+def by_stage(rows: Sequence[Row]) -> dict[str, Row]:
+    """Return what each stage took, its folds together: sums of what may be added up, else the most."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        stage = found.setdefault(row["stage"], {"folds": 0} | dict.fromkeys(ADDED_UP | HELD, 0.0))
+        stage["folds"] += 1
+        for name in ADDED_UP:
+            stage[name] += row[name]
+        for name in HELD:
+            stage[name] = max(stage[name], row[name])
+    return found
+
+
 def report(paths: Sequence[Path], sizes: Sequence[int]) -> list[str]:
-    """Return tables in Markdown, one a measure: a row a stage and fold, measured sizes first."""
+    """Return tables in Markdown: one a measured size, then, of two sizes and more, one a measure for other sizes."""
     runs = sorted((json.loads(path.read_text(encoding="utf-8")) for path in paths), key=lambda run: run["events"])
     measured = [run["events"] for run in runs]
-    by_run = [{(row["stage"], row["fold"] or ""): row for row in run["stages"]} for run in runs]
-    keys = [key for key in by_run[-1] if all(key in rows for rows in by_run)]
+    tables = [by_stage(run["stages"]) for run in runs]
     lines = []
-    for name, title in (ADDED_UP | HELD).items():
-        unit = 1.0 if name.endswith("seconds") else 1e9
-        found = {key: [rows[key][name] / unit for rows in by_run] for key in keys}
-        heads = [f"{n / 1e6:g} M, measured" for n in measured]
-        if name in ADDED_UP:
-            found["all stages", ""] = [sum(values) for values in zip(*found.values(), strict=True)]
-            if len(runs) > 1:
-                heads += [f"{n / 1e6:g} M, extrapolated" for n in sizes]
-                found = {
-                    key: values + [line_through(measured, values, n) for n in sizes] for key, values in found.items()
-                }
-        lines += [f"**{title}**", "", f"| stage | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
-        for (stage, fold), values in found.items():
-            cells = [f"{value:,.0f}" if unit == 1.0 else f"{value:,.2f}" for value in values]
-            lines.append(f"| {stage}{f' ({fold})' if fold else ''} | {' | '.join(cells)} |")
-        lines.append("")
+    for n, stages in zip(measured, tables, strict=True):
+        heads = ["stage", "folds", *(ADDED_UP | HELD).values()]
+        rows = [
+            [stage, str(row["folds"]), *(_cell(name, row[name]) for name in ADDED_UP | HELD)]
+            for stage, row in stages.items()
+        ]
+        total = [_cell(name, sum(row[name] for row in stages.values())) for name in ADDED_UP]
+        lines += _table(f"{n / 1e6:g} M events, measured", heads, [*rows, ["all", "", *total, *[""] * len(HELD)]])
+    if len(runs) < 2 or not sizes:
+        return lines
+    shared = [stage for stage in tables[-1] if all(stage in stages for stages in tables)]
+    for name, title in ADDED_UP.items():
+        found = {stage: [stages[stage][name] for stages in tables] for stage in shared}
+        found["all"] = [sum(values) for values in zip(*found.values(), strict=True)]
+        heads = ["stage", *(f"{n / 1e6:g} M" for n in measured), *(f"{n / 1e6:g} M, extrapolated" for n in sizes)]
+        rows = [
+            [stage, *(_cell(name, value) for value in [*values, *(line_through(measured, values, n) for n in sizes)])]
+            for stage, values in found.items()
+        ]
+        lines += _table(title, heads, rows)
     return lines
+
+
+def _cell(name: str, value: float) -> str:
+    return f"{value:,.0f}" if name.endswith("seconds") else f"{value / 1e9:,.2f}"
+
+
+def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    body = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
+    return [f"**{title}**", "", body[0], "|---" * len(heads) + "|", *body[1:], ""]
 
 
 def scores_per_second(n_items: int, length: int, k: int = 100, n_users: int = 1_024, seed: int = 1) -> float:

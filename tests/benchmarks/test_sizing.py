@@ -55,34 +55,40 @@ def test_a_line_goes_through_the_last_two_points_and_not_below_zero() -> None:
 
 def written(folder: Path, events: int, seconds: dict[str, float]) -> Path:
     rows: list[dict[str, Any]] = [
-        {"stage": stage, "fold": "", "seconds": value, "task_seconds": 2 * value}
-        | {"shuffle_bytes": events * 1_000, "spilled_bytes": 0, "task_bytes": 5e8, "java_bytes": 3e9, "python_bytes": 0}
+        {"stage": stage, "fold": fold, "seconds": value / 2, "task_seconds": value}
+        | {"shuffle_bytes": events * 500, "spilled_bytes": 0, "task_bytes": 5e8, "java_bytes": 3e9, "python_bytes": 0}
         for stage, value in seconds.items()
+        for fold in ("valid", "test")
     ]
     path = folder / f"{events}.json"
     path.write_text(json.dumps({"events": events, "stages": rows}))
     return path
 
 
-def test_the_report_adds_up_what_grows_and_draws_no_line_through_memory(tmp_path: Path) -> None:
+def test_the_report_adds_up_folds_and_draws_no_line_through_memory(tmp_path: Path) -> None:
     small = written(tmp_path, 1_000_000, {"clean": 10.0, "als": 20.0})
     large = written(tmp_path, 3_000_000, {"clean": 20.0, "als": 60.0})
     lines = report([large, small], [10_000_000])
-    assert lines[:8] == [
-        "**Time, seconds**",
+    assert lines[:7] == [
+        "**1 M events, measured**",
         "",
-        "| stage | 1 M, measured | 3 M, measured | 10 M, extrapolated |",
+        "| stage | folds | time, s | work of tasks, s | shuffled, GB | spilled, GB "
+        "| most memory of a task, GB | Python workers, GB | Java, GB |",
+        "|---|---|---|---|---|---|---|---|---|",
+        "| clean | 2 | 10 | 20 | 1.00 | 0.00 | 0.50 | 0.00 | 3.00 |",
+        "| als | 2 | 20 | 40 | 1.00 | 0.00 | 0.50 | 0.00 | 3.00 |",
+        "| all |  | 30 | 60 | 2.00 | 0.00 |  |  |  |",
+    ]
+    place = lines.index("**time, s**")
+    assert lines[place + 2 : place + 7] == [
+        "| stage | 1 M | 3 M | 10 M, extrapolated |",
         "|---|---|---|---|",
         "| clean | 10 | 20 | 55 |",
         "| als | 20 | 60 | 200 |",
-        "| all stages | 30 | 80 | 255 |",
-        "",
+        "| all | 30 | 80 | 255 |",
     ]
-    # two stages of a kilobyte an event each
-    assert "| all stages | 2.00 | 6.00 | 20.00 |" in lines
-    memory = lines[lines.index("**Resident memory of Java, GB**") :][:6]
-    assert memory[2:5] == ["| stage | 1 M, measured | 3 M, measured |", "|---|---|---|", "| clean | 3.00 | 3.00 |"]
-    assert not any("all stages" in line for line in memory)
+    assert "| all | 2.00 | 6.00 | 20.00 |" in lines, "a kilobyte an event and stage"
+    assert [line for line in lines if "extrapolated" in line and "memory" in line] == []
 
 
 def test_one_size_gives_no_line(tmp_path: Path) -> None:
